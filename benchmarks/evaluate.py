@@ -1,0 +1,70 @@
+"""The quality table: every subject ranks the full catalogue for the same requests, and stands beside the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.interactions import IntArray, Requests, Split
+from edgerec.metrics import Scorer, paired_bootstrap, per_user, rank, summarise
+
+DEPTH = 20  # the deepest cut-off that a report may ask for
+
+
+def evaluate(
+    scorers: Mapping[str, Scorer], split: Split, ks: tuple[int, ...] = (10,)
+) -> tuple[list[dict[str, Any]], dict[str, IntArray]]:
+    """Score subjects on test, and choose the reference on validation NDCG at the first k.
+
+    Returns:
+        A row per subject (test metrics at each k, validation NDCG, paired difference to the best baseline), and the
+        test rankings int32 [R, DEPTH] by name.
+    """
+    rankings = {name: rank(scorer, split.test, DEPTH, split.mask_seen) for name, scorer in scorers.items()}
+    validation = {name: validation_ndcg(scorer, split, ks[0]) for name, scorer in scorers.items()}
+    best = max(validation, key=lambda name: validation[name])
+    rows = [
+        {
+            "name": name,
+            "validation_ndcg": validation[name],
+            "best_on_validation": name == best,
+            "test": [summarise(ranked, split.test, split.warm, k) for k in ks],
+            "ndcg_minus_best": compare(ranked, rankings[best], split.test, ks[0]),
+        }
+        for name, ranked in rankings.items()
+    ]
+    return rows, rankings
+
+
+def validation_ndcg(scorer: Scorer, split: Split, k: int) -> float:
+    """Return mean NDCG@k on validation: what models and hyper-parameters are chosen by."""
+    return float(ndcg(rank(scorer, split.validation, k, split.mask_seen), split.validation, k).mean())
+
+
+def ndcg(ranked: IntArray, requests: Requests, k: int) -> NDArray[np.float64]:
+    """Return NDCG@k per request."""
+    return per_user(ranked, requests.targets, k)["ndcg"]
+
+
+def compare(a: IntArray, b: IntArray, requests: Requests, k: int) -> dict[str, float]:
+    """Return the paired difference in NDCG@k with its 95% interval."""
+    return paired_bootstrap(ndcg(a, requests, k), ndcg(b, requests, k))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as a Markdown table, at the first k."""
+    k = rows[0]["test"][0]["k"]
+    head = f"| | HR@{k} | NDCG@{k} (95% interval) | MRR@{k} | coverage | cold HR (n) | NDCG - best (95%) |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        test, gap = row["test"][0], row["ndcg_minus_best"]
+        interval = f"{test['ndcg']['mean']:.3f} ({test['ndcg']['low']:.3f}, {test['ndcg']['high']:.3f})"
+        cold = "none" if test["cold_hr"] is None else f"{test['cold_hr']:.3f} ({test['cold_users']})"
+        best = "best on validation" if row["best_on_validation"] else None
+        delta = best or f"{gap['difference']:+.3f} ({gap['low']:+.3f}, {gap['high']:+.3f})"
+        cells = [row["name"], f"{test['hr']['mean']:.3f}", interval, f"{test['mrr']['mean']:.3f}"]
+        lines.append("| " + " | ".join([*cells, f"{test['coverage']:.2f}", cold, delta]) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Training: teacher, student, losses (needs the ``distill`` extra)."""

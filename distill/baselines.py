@@ -1,0 +1,163 @@
+"""The baselines that stand in every report. A model that does not beat them is a bug, not a result.
+
+Each is fitted on ``Split.train`` alone and scores the whole catalogue for a batch of histories, oldest event first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from edgerec.errors import UsageError
+from edgerec.interactions import FloatArray, Ragged, Requests, Split
+from edgerec.metrics import Scorer
+
+
+def recency_matrix(histories: Ragged, n_items: int, decay: float, last: int | None = None) -> sp.csr_matrix:
+    """Return float32 [R, n_items]: each history's items weighted ``decay ** age``, the newest event's age being 0."""
+    ages = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(histories.values))
+    rows = np.repeat(np.arange(len(histories)), histories.lengths)
+    keep = ages < last if last is not None else np.ones(len(ages), dtype=np.bool_)
+    values = np.power(np.float32(decay), ages[keep], dtype=np.float32)
+    return sp.csr_matrix((values, (rows[keep], histories.values[keep])), shape=(len(histories), n_items))
+
+
+class Popularity:
+    """Number of training events of each item."""
+
+    def __init__(self, split: Split) -> None:
+        self.counts = np.bincount(split.train.values, minlength=split.n_items).astype(np.float32)
+
+    def score(self, requests: Requests) -> FloatArray:
+        """Return the same popularity for every request, float32 [R, n_items]."""
+        return np.tile(self.counts, (len(requests), 1))
+
+
+class PersonalFrequency:
+    """How often the user took each item, popularity breaking ties: hard to beat where purchases repeat."""
+
+    def __init__(self, split: Split) -> None:
+        counts = Popularity(split).counts
+        self.n_items, self.tie = split.n_items, counts / (counts.max() + 1)
+
+    def score(self, requests: Requests) -> FloatArray:
+        """Return counts in the history plus a popularity below one, float32 [R, n_items]."""
+        return np.asarray(recency_matrix(requests.histories, self.n_items, 1.0).todense()) + self.tie
+
+
+class ItemKNN:
+    """Windowed co-occurrence: pairs at most ``window`` events apart count ``1/distance``.
+
+    Normalised by the candidate's and the history item's ``sqrt(count)`` (cosine; Deshpande & Karypis 2004), the history
+    item weighted by its inverse user frequency and by ``decay ** age``.
+    """
+
+    def __init__(self, split: Split, window: int = 10, decay: float = 0.9) -> None:
+        self.n_items, self.decay = split.n_items, decay
+        items, offsets = split.train.values, split.train.offsets
+        users = np.repeat(np.arange(len(split.train)), split.train.lengths)
+        counts = sp.csr_matrix((self.n_items, self.n_items), dtype=np.float32)
+        for distance in range(1, min(window, len(items) - 1) + 1):
+            same = users[distance:] == users[:-distance]
+            older, newer = items[:-distance][same], items[distance:][same]
+            weight = np.full(len(older), 1 / distance, dtype=np.float32)
+            counts += sp.csr_matrix((weight, (older, newer)), shape=counts.shape)
+        counts = counts + counts.T  # a pair counts in both directions
+        counts.setdiag(0)
+        total = np.bincount(items, minlength=self.n_items).astype(np.float32)
+        norm = 1 / np.sqrt(np.maximum(total, 1))
+        idf = np.log((len(offsets)) / np.maximum(total, 1)).clip(min=0.1)
+        self.similarity = (sp.diags(norm * idf) @ counts @ sp.diags(norm)).tocsr().astype(np.float32)
+
+    def score(self, requests: Requests) -> FloatArray:
+        """Return the summed similarity to the history, float32 [R, n_items]."""
+        profile = recency_matrix(requests.histories, self.n_items, self.decay)
+        return np.asarray((profile @ self.similarity).todense(), dtype=np.float32)
+
+
+class EASE:
+    """Linear item-item model in closed form (Steck 2019): B = I - P / diag(P), P = (X'X + reg I)^-1.
+
+    Only the ``limit`` most popular items are modelled where the dense matrix would not fit; others score 0.
+    """
+
+    def __init__(self, split: Split, reg: float = 500.0, last: int = 10, limit: int = 10_000) -> None:
+        self.n_items, self.last = split.n_items, last
+        counts = np.bincount(split.train.values, minlength=split.n_items)
+        self.rows = np.sort(np.argsort(-counts, kind="stable")[:limit])
+        binary = (recency_matrix(split.train, split.n_items, 1.0) > 0).astype(np.float32)[:, self.rows]
+        gram = (binary.T @ binary).toarray().astype(np.float64)
+        gram[np.diag_indices_from(gram)] += reg
+        inverse = np.linalg.inv(gram)
+        weights = -inverse / np.diag(inverse)
+        np.fill_diagonal(weights, 0)
+        self.weights = weights.astype(np.float32)
+
+    def score(self, requests: Requests) -> FloatArray:
+        """Return scores from each history's last items, float32 [R, n_items]."""
+        profile = recency_matrix(requests.histories, self.n_items, 1.0, self.last)
+        scores = np.zeros((len(requests), self.n_items), dtype=np.float32)
+        scores[:, self.rows] = profile[:, self.rows] @ self.weights
+        return scores
+
+
+class Profile:
+    """Content: the recency-weighted sum of the history's item vectors against every item's vector.
+
+    With frozen encoder vectors this is the zero-shot profile; with TF-IDF rows, the TF-IDF profile. Vectors are
+    L2-normalised rows, dense [n_items, d] or sparse; ``decay`` 0.8 forgets half in three events.
+    """
+
+    def __init__(self, vectors: FloatArray | sp.csr_matrix, decay: float = 0.8) -> None:
+        self.vectors, self.decay = vectors, decay
+
+    def score(self, requests: Requests) -> FloatArray:
+        """Return inner products with the profile, float32 [R, n_items]."""
+        profile = recency_matrix(requests.histories, self.vectors.shape[0], self.decay) @ self.vectors
+        scores = profile @ self.vectors.T
+        return np.asarray(scores.todense() if sp.issparse(scores) else scores, dtype=np.float32)
+
+
+class Blend:
+    """``weight`` of one scorer and the rest of another, each scaled to unit standard deviation per request."""
+
+    def __init__(self, first: Scorer, second: Scorer, weight: float = 0.5) -> None:
+        if not 0 <= weight <= 1:
+            raise UsageError(f"got a blend weight of {weight}; expected 0 to 1")
+        self.first, self.second, self.weight = first, second, weight
+
+    def score(self, requests: Requests) -> FloatArray:
+        """Return the blended scores, float32 [R, n_items]."""
+        a, b = standardise(self.first.score(requests)), standardise(self.second.score(requests))
+        return self.weight * a + (1 - self.weight) * b
+
+
+def standardise(scores: FloatArray) -> FloatArray:
+    """Scale each line to standard deviation 1 (a constant line stays as it is)."""
+    deviation = scores.std(axis=1, keepdims=True)
+    return scores / np.where(deviation > 0, deviation, 1)
+
+
+def tfidf(texts: list[str]) -> sp.csr_matrix:
+    """Return L2-normalised TF-IDF rows of unigrams and bigrams, sublinear, float32 [n_items, terms]."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    pattern = r"(?u)\b\w+\b"
+    return TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern, dtype=np.float32
+    ).fit_transform(texts)
+
+
+def baselines(split: Split, texts: list[str], text_vectors: FloatArray | None) -> dict[str, Scorer]:
+    """Fit every baseline that applies; those that need ``text_vectors`` [n_items, T] are left out where it is None."""
+    knn = ItemKNN(split)
+    fitted: dict[str, Scorer] = {"popularity": Popularity(split)}
+    if not split.mask_seen:
+        fitted["personal frequency"] = PersonalFrequency(split)
+    modelled = EASE(split)
+    label = "EASE" if len(modelled.rows) == split.n_items else f"EASE (top {len(modelled.rows)} items)"
+    fitted |= {"ItemKNN": knn, label: modelled, "TF-IDF profile": Profile(tfidf(texts))}
+    if text_vectors is not None:
+        zero_shot = Profile(text_vectors)
+        fitted |= {"zero-shot profile": zero_shot, "ItemKNN + zero-shot": Blend(knn, zero_shot, 0.8)}
+    return fitted

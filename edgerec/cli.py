@@ -1,0 +1,65 @@
+"""``edgerec``: a lazy group, so that ``--help`` imports no stage.
+
+Each command lives in the ``commands`` module of its stage, beside the code that it calls. ``COMMANDS`` maps the verb to
+the module and to its one-line help; a test checks that each line equals the command's own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+from edgerec import __version__
+from edgerec.errors import EdgerecError
+
+COMMANDS = {
+    "data": ("edgerec.commands", "Fetch, inspect and prepare logs and catalogues."),
+    "evaluate": ("edgerec.benchmarks.commands", "Score baselines on one data set."),
+    "doctor": ("edgerec.commands", "Print versions, CPU features, providers and missing extras."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in pipeline order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="edgerec")
+def group() -> None:
+    """Recommenders that fit on the device: log and catalogue in, one small file out."""
+
+
+def main() -> NoReturn:
+    """Run the command line; an ``EdgerecError`` becomes one line on stderr and its exit code."""
+    try:
+        group.main(standalone_mode=False)
+        sys.exit(0)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except EdgerecError as error:
+        click.echo(f"edgerec: {' '.join(str(error).split())}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,1 @@
+"""Compiling a trained model into a bundle (needs the ``export`` extra)."""

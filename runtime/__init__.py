@@ -1,0 +1,1 @@
+"""What ships: numpy and onnxruntime only."""
