@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,7 @@ def evaluate(
     vectors = None
     if not no_text:
         folder = encoder or fetch("minilm-l6", options["offline"])
-        label = f"encoding {len(dataset.texts)} texts"
-        with click.progressbar(length=len(dataset.texts), label=label, file=click.get_text_stream("stderr")) as bar:
-            vectors = cached_text_vectors(dataset.texts, folder, lambda done: bar.update(done - bar.pos))
+        vectors = cached_text_vectors(dataset.texts, folder, show_progress(len(dataset.texts)))
     rows, rankings = score(baselines(divided, dataset.texts, vectors), divided, KS)
     result = {
         "schema": "edgerec-quality-1",
@@ -59,6 +59,13 @@ def evaluate(
     masked = "seen items masked" if divided.mask_seen else "repeats unmasked"
     caption = f"{dataset.name}, {kind}, {len(divided.test)} users, full catalogue of {divided.n_items}, {masked}"
     click.echo(json.dumps(result) if as_json else f"{caption}\n\n{table(rows)}")
+
+
+def show_progress(total: int) -> Callable[[int], None]:
+    """Return a function of the number of texts done that draws one line on a terminal's stderr."""
+    return lambda done: (
+        click.echo(f"\rencoded {done}/{total}", nl=done == total, err=True) if sys.stderr.isatty() else None
+    )
 
 
 def write_trec(folder: Path, rankings: Any, requests: Any, dataset: Any) -> None:

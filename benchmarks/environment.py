@@ -8,8 +8,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "onnxruntime", "tokenizers", "polars", "torch", "transformers", "onnx", "optimum-onnx", "nncf")
-PACKAGES += ("openvino", "tensorrt")
+PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "tokenizers",
+    "polars",
+    "torch",
+    "transformers",
+    "onnx",
+    "optimum-onnx",
+    "nncf",
+    "openvino",
+    "tensorrt",
+)
+
 
 # flag in /proc/cpuinfo (x86 "flags", aarch64 "Features") -> the name people know
 CPU_FEATURES = {"avx2": "AVX2", "avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "asimddp": "dotprod"}

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgerec.interactions import IntArray, Requests, Split
-from edgerec.metrics import Scorer, paired_bootstrap, per_user, rank, summarise
+from edgerec.metrics import Scorer, ndcg, paired_bootstrap, rank, summarise, validation_ndcg
 
 DEPTH = 20  # the deepest cut-off that a report may ask for
 
@@ -37,16 +34,6 @@ def evaluate(
         for name, ranked in rankings.items()
     ]
     return rows, rankings
-
-
-def validation_ndcg(scorer: Scorer, split: Split, k: int) -> float:
-    """Return mean NDCG@k on validation: what models and hyper-parameters are chosen by."""
-    return float(ndcg(rank(scorer, split.validation, k, split.mask_seen), split.validation, k).mean())
-
-
-def ndcg(ranked: IntArray, requests: Requests, k: int) -> NDArray[np.float64]:
-    """Return NDCG@k per request."""
-    return per_user(ranked, requests.targets, k)["ndcg"]
 
 
 def compare(a: IntArray, b: IntArray, requests: Requests, k: int) -> dict[str, float]:

@@ -12,12 +12,16 @@ from edgerec.errors import DataError, require
 from edgerec.files import atomic_path, cache_dir, sha256
 from edgerec.interactions import FloatArray
 
+Progress = Callable[[int], None]  # called with the number of texts done
+
 MAX_TOKENS = 128  # what MiniLM-L6 was trained with
 
 
-def encode(
-    texts: list[str], folder: Path, batch: int = 64, progress: Callable[[int], None] = lambda done: None
-) -> FloatArray:
+def no_progress(done: int) -> None:
+    """Show nothing."""
+
+
+def encode(texts: list[str], folder: Path, batch: int = 64, progress: Progress = no_progress) -> FloatArray:
     """Encode texts with a local Hugging Face encoder and mean pooling over real tokens.
 
     Args:
@@ -57,9 +61,7 @@ def encode(
     return vectors
 
 
-def cached_text_vectors(
-    texts: list[str], folder: Path, progress: Callable[[int], None] = lambda done: None
-) -> FloatArray:
+def cached_text_vectors(texts: list[str], folder: Path, progress: Progress = no_progress) -> FloatArray:
     """Encode texts, or read the vectors that an earlier run cached for the same texts and weights."""
     weights = sorted(folder.glob("*.safetensors"))
     key = hashlib.sha256("\0".join([*map(sha256, weights), *texts]).encode()).hexdigest()

@@ -92,12 +92,9 @@ def render_texts(frame: pl.DataFrame, title: str, item: str, template: str | Non
     if template is None and set(frame.columns) == PREPARED:
         return polars.col("text")
     if template is None:
-        numeric = {
-            name
-            for name in frame.columns
-            if frame[name].cast(polars.Float64, strict=False).null_count() < len(frame) / 2
-        }
-        names = [title, *(n for n in frame.columns if n not in {title, item, "_row"} and n not in numeric)]
+        # numbers tell a text encoder nothing (prices, counts), years excepted
+        numbers = {name for name in frame.columns if mostly_numeric(frame[name]) and "year" not in name.lower()}
+        names = [title, *(n for n in frame.columns if n not in {title, item, "_row"} and n not in numbers)]
         cells = [polars.col(name).str.strip_chars().replace("", None) for name in names]
         return polars.concat_str(cells, separator=". ", ignore_nulls=True)
     names = re.findall(r"\{([^{}]+)\}", template)
@@ -105,6 +102,12 @@ def render_texts(frame: pl.DataFrame, title: str, item: str, template: str | Non
         got = f"unknown column {unknown[0]!r}" if names else "no {column}"
         raise DataError(f"the template {template!r} has {got}; {path} has {', '.join(frame.columns)}")
     return polars.format(re.sub(r"\{[^{}]+\}", "{}", template), *(polars.col(name).fill_null("") for name in names))
+
+
+def mostly_numeric(cells: pl.Series) -> bool:
+    """Tell whether more than half of a column's cells are numbers."""
+    polars = require("polars", "data")
+    return cells.cast(polars.Float64, strict=False).null_count() < len(cells) / 2
 
 
 def read_items(path: Path, columns: Columns) -> Validator:

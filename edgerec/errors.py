@@ -8,7 +8,7 @@ Programming errors are not wrapped: they surface as themselves.
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 
 class EdgerecError(Exception):
@@ -43,7 +43,7 @@ class ParityError(EdgerecError):
     """An engine's outputs differ from the reference beyond the threshold of its precision; nothing was written."""
 
 
-def require(module: str, extra: str) -> ModuleType:
+def require(module: str, extra: str) -> Any:
     """Import an optional dependency, or say which extra brings it.
 
     Args:

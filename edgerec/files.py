@@ -13,7 +13,7 @@ from typing import Any
 
 
 def cache_dir() -> Path:
-    """Return the user's cache folder: ``$EDGEREC_CACHE``, else ``$XDG_CACHE_HOME/edgerec``, else ``~/.cache/edgerec``."""
+    """Return ``$EDGEREC_CACHE``, else ``$XDG_CACHE_HOME/edgerec``, else ``~/.cache/edgerec``."""
     if path := os.environ.get("EDGEREC_CACHE"):
         return Path(path)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgerec"

