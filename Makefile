@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: setup test lint fix
+.PHONY: setup test bench lint fix
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
@@ -12,6 +12,10 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt
 
 test: setup
 	$(VENV)/bin/python -m pytest
+
+# slow checks on real data; downloads the open sets once
+bench: setup
+	$(VENV)/bin/python -m pytest -m slow -s
 
 lint: setup
 	$(VENV)/bin/ruff check .
