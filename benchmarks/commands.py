@@ -27,6 +27,10 @@ def evaluate(
     kind: str, encoder: Path | None, no_text: bool, trec: Path | None, out: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Score baselines on one data set."""
+    from edgerec.errors import require
+
+    for module in ("scipy", "sklearn"):  # what the baselines import
+        require(module, "distill")
     from edgerec.benchmarks.environment import environment
     from edgerec.benchmarks.evaluate import evaluate as score
     from edgerec.benchmarks.evaluate import table
@@ -63,9 +67,12 @@ def evaluate(
 
 def show_progress(total: int) -> Callable[[int], None]:
     """Return a function of the number of texts done that draws one line on a terminal's stderr."""
-    return lambda done: (
-        click.echo(f"\rencoded {done}/{total}", nl=done == total, err=True) if sys.stderr.isatty() else None
-    )
+
+    def show(done: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\rencoded {done}/{total}", nl=done == total, err=True)
+
+    return show
 
 
 def write_trec(folder: Path, rankings: Any, requests: Any, dataset: Any) -> None:

@@ -22,7 +22,6 @@ PACKAGES = (
     "tensorrt",
 )
 
-
 # flag in /proc/cpuinfo (x86 "flags", aarch64 "Features") -> the name people know
 CPU_FEATURES = {"avx2": "AVX2", "avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "asimddp": "dotprod"}
 

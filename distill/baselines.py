@@ -5,14 +5,18 @@ Each is fitted on ``Split.train`` alone and scores the whole catalogue for a bat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 
-from edgerec.errors import UsageError
+from edgerec.errors import DataError, UsageError
 from edgerec.interactions import FloatArray, Ragged, Requests, Split
 from edgerec.metrics import Scorer, validation_ndcg
+
+Model = TypeVar("Model")
 
 DECAYS = (0.5, 0.6, 0.7, 0.8, 0.9)  # weight of an event against the next newer one
 EASE_LIMIT = 5_000  # items; the closed form needs a dense float64 matrix of that side, 200 MB
@@ -144,13 +148,29 @@ def standardise(scores: FloatArray) -> FloatArray:
 
 
 def tfidf(texts: list[str]) -> sp.csr_matrix:
-    """Return L2-normalised TF-IDF rows of unigrams and bigrams, sublinear, float32 [n_items, terms]."""
+    """Return L2-normalised TF-IDF rows of unigrams and bigrams, sublinear, float32 [n_items, terms].
+
+    Raises:
+        DataError: No text holds a word.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     pattern = r"(?u)\b\w+\b"
-    return TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern, dtype=np.float32
-    ).fit_transform(texts)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern, dtype=np.float32)
+    try:
+        return vectorizer.fit_transform(texts)
+    except ValueError as error:  # "empty vocabulary"
+        raise DataError(
+            f"none of the {len(texts)} item texts holds a word, such as {texts[0]!r}; give titles"
+        ) from error
+
+
+def variants(model: Model, name: str, values: Iterable[float]) -> Iterator[Model]:
+    """Yield shallow copies of a fitted model that differ in one attribute that fitting does not depend on."""
+    for value in values:
+        one = copy.copy(model)
+        setattr(one, name, value)
+        yield one
 
 
 def tuned(candidates: Iterable[Scorer], split: Split) -> Scorer:
@@ -160,17 +180,16 @@ def tuned(candidates: Iterable[Scorer], split: Split) -> Scorer:
 
 def baselines(split: Split, texts: list[str], text_vectors: FloatArray | None) -> dict[str, Scorer]:
     """Fit and tune every baseline that applies; ``text_vectors`` is [n_items, T], None without an encoder."""
-    knn = tuned((ItemKNN(split, window, decay) for window in (10, 50) for decay in DECAYS), split)
-    linear = tuned((EASE(split, reg, last) for reg in (100.0, 500.0) for last in (10, 50)), split)
-    rows = tfidf(texts)
+    knn = tuned((one for window in (10, 50) for one in variants(ItemKNN(split, window), "decay", DECAYS)), split)
+    linear = tuned((one for reg in (100.0, 500.0) for one in variants(EASE(split, reg), "last", (10, 50))), split)
     fitted: dict[str, Scorer] = {"popularity": Popularity(split)}
     if not split.mask_seen:
         fitted["personal frequency"] = PersonalFrequency(split)
     partial = f" (top {EASE_LIMIT} items)" if split.n_items > EASE_LIMIT else ""
     fitted |= {"ItemKNN": knn, f"EASE{partial}": linear}
-    fitted["TF-IDF profile"] = tuned((Profile(rows, decay) for decay in DECAYS), split)
+    fitted["TF-IDF profile"] = tuned(variants(Profile(tfidf(texts)), "decay", DECAYS), split)
     if text_vectors is not None:
-        zero_shot = tuned((Profile(text_vectors, decay) for decay in DECAYS), split)
+        zero_shot = tuned(variants(Profile(text_vectors), "decay", DECAYS), split)
         fitted["zero-shot profile"] = zero_shot
         blends = (Blend(knn, zero_shot, weight) for weight in (0.3, 0.5, 0.7, 0.9))
         fitted["ItemKNN + zero-shot"] = tuned(blends, split)

@@ -93,14 +93,15 @@ def render_texts(frame: pl.DataFrame, title: str, item: str, template: str | Non
         return polars.col("text")
     if template is None:
         # numbers tell a text encoder nothing (prices, counts), years excepted
-        numbers = {name for name in frame.columns if mostly_numeric(frame[name]) and "year" not in name.lower()}
-        names = [title, *(n for n in frame.columns if n not in {title, item, "_row"} and n not in numbers)]
+        others = [name for name in frame.columns if name not in {title, item, "_row"}]
+        names = [title, *(name for name in others if "year" in name.lower() or not mostly_numeric(frame[name]))]
         cells = [polars.col(name).str.strip_chars().replace("", None) for name in names]
         return polars.concat_str(cells, separator=". ", ignore_nulls=True)
     names = re.findall(r"\{([^{}]+)\}", template)
-    if not names or (unknown := [name for name in names if name not in frame.columns]):
+    known = [name for name in frame.columns if name != "_row"]
+    if not names or (unknown := [name for name in names if name not in known]):
         got = f"unknown column {unknown[0]!r}" if names else "no {column}"
-        raise DataError(f"the template {template!r} has {got}; {path} has {', '.join(frame.columns)}")
+        raise DataError(f"the template {template!r} has {got}; {path} has {', '.join(known)}")
     return polars.format(re.sub(r"\{[^{}]+\}", "{}", template), *(polars.col(name).fill_null("") for name in names))
 
 

@@ -11,7 +11,7 @@ import pytest
 from edgerec.benchmarks.evaluate import evaluate, table
 from edgerec.data import load
 from edgerec.distill.baselines import EASE, Blend, ItemKNN, PersonalFrequency, Popularity, Profile, baselines, tfidf
-from edgerec.errors import UsageError
+from edgerec.errors import DataError, UsageError
 from edgerec.interactions import Ragged, Requests, Split
 from edgerec.metrics import rank
 from edgerec.splits import split
@@ -83,3 +83,8 @@ def test_the_table_marks_the_best_on_validation_and_pairs_the_rest_with_it(ring:
     assert [row["best_on_validation"] for row in rows] == [False, True]
     assert rows[0]["ndcg_minus_best"]["high"] < 0
     assert "best on validation" in table(rows)
+
+
+def test_a_catalogue_without_a_word_is_refused_in_one_line() -> None:
+    with pytest.raises(DataError, match="none of the 2 item texts holds a word"):
+        tfidf(["!!", "..."])
