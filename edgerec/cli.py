@@ -17,7 +17,10 @@ from edgerec.errors import EdgerecError
 
 COMMANDS = {
     "data": ("edgerec.commands", "Fetch, inspect and prepare logs and catalogues."),
+    "verify": ("edgerec.runtime.commands", "Replay a bundle's golden requests on this device."),
     "evaluate": ("edgerec.benchmarks.commands", "Score baselines on one data set."),
+    "recommend": ("edgerec.runtime.commands", "Recommend items after a history, oldest first."),
+    "search": ("edgerec.runtime.commands", "Search the catalogue by text."),
     "doctor": ("edgerec.commands", "Print versions, CPU features, providers and missing extras."),
 }
 

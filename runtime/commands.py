@@ -1,0 +1,87 @@
+"""``edgerec recommend``, ``edgerec search`` and ``edgerec verify``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgerec.commands import json_option
+
+if TYPE_CHECKING:
+    from edgerec.runtime.recommender import Recommendation
+
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+k_option = click.option("--k", type=int, default=10, show_default=True, help="How many items.")
+
+
+@click.command()
+@bundle_argument
+@click.argument("items", nargs=-1, metavar="[ITEM_ID]...")
+@k_option
+@click.option(
+    "--candidates-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Item ids, one a line."
+)
+@click.option(
+    "--exclude-seen/--include-seen", default=None, help="Leave out the history's items.  [default: the bundle's]"
+)
+@click.option("--skip-unknown", is_flag=True, help="Leave out unknown ids instead of failing.")
+@json_option
+def recommend(
+    bundle: Path,
+    items: tuple[str, ...],
+    k: int,
+    candidates_file: Path | None,
+    exclude_seen: bool | None,
+    skip_unknown: bool,
+    as_json: bool,
+) -> None:
+    """Recommend items after a history, oldest first."""
+    from edgerec.runtime.recommender import Recommender
+
+    candidates = None
+    if candidates_file:
+        candidates = [line for line in candidates_file.read_text("utf-8").splitlines() if line]
+    show(Recommender.load(bundle).recommend(items, k, exclude_seen, candidates, skip_unknown), as_json)
+
+
+@click.command()
+@bundle_argument
+@click.argument("query")
+@k_option
+@json_option
+def search(bundle: Path, query: str, k: int, as_json: bool) -> None:
+    """Search the catalogue by text."""
+    from edgerec.runtime.recommender import Recommender
+
+    show(Recommender.load(bundle).search(query, k), as_json)
+
+
+@click.command()
+@bundle_argument
+@json_option
+def verify(bundle: Path, as_json: bool) -> None:
+    """Replay a bundle's golden requests on this device."""
+    from edgerec.runtime.verify import verify as replay
+
+    report = replay(bundle)
+    if as_json:
+        click.echo(json.dumps(report, ensure_ascii=False))
+        return
+    click.echo(
+        f"{bundle}: {report['requests']} requests and {report['texts']} texts as expected "
+        f"(scores within {report['largest_score_difference']:.2g})"
+    )
+    if report["skipped"]:
+        click.echo(f"texts not replayed: {report['skipped']}")
+
+
+def show(found: list[Recommendation], as_json: bool) -> None:
+    """Print an answer as lines of rank, id, title and score, parted by tabs, or as one JSON list."""
+    if as_json:
+        click.echo(json.dumps([entry._asdict() for entry in found], ensure_ascii=False))
+        return
+    for rank, entry in enumerate(found, 1):
+        click.echo(f"{rank}\t{entry.item}\t{entry.title}\t{entry.score:.4f}")

@@ -1,0 +1,201 @@
+"""What a bundle's members hold, as views of the mapped file; every mismatch with the manifest is named at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.bundle import Bundle
+from edgerec.errors import BundleError
+from edgerec.runtime.layout import CodeArray, FloatArray, members_of
+
+
+def is_count(value: Any) -> bool:
+    """Tell whether a JSON value is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a JSON value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def are_numbers(value: Any) -> bool:
+    """Tell whether a JSON value is a list of finite numbers."""
+    return isinstance(value, list) and bool(value) and all(is_number(element) for element in value)
+
+
+def are_decays(value: Any) -> bool:
+    """Tell whether a JSON value is a list of numbers between 0 and 1."""
+    return are_numbers(value) and all(0 < element < 1 for element in value)
+
+
+MODEL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "n_items": (is_count, "a count"),
+    "embedding_size": (is_count, "a count"),
+    "decays": (are_decays, "numbers between 0 and 1"),
+    "mix": (are_numbers, "numbers"),
+    "scale": (is_number, "a number"),
+    "shared": (lambda value: isinstance(value, bool), "true or false"),
+    "mask_seen": (lambda value: isinstance(value, bool), "true or false"),
+    "cold_bias": (is_number, "a number"),
+    "max_tokens": (is_count, "a count"),
+}
+
+
+class Strings:
+    """Strings that are decoded one by one, from one UTF-8 text and the offsets that cut it."""
+
+    def __init__(self, offsets: memoryview, text: memoryview) -> None:
+        self._offsets = np.frombuffer(offsets, "<u4")
+        self._text = text
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: int) -> str:
+        return str(self._text[self._offsets[index] : self._offsets[index + 1]], "utf-8")
+
+    def fault(self) -> str | None:
+        """Return why some string could not be read, or None."""
+        if (
+            self._offsets[0]
+            or self._offsets[-1] != len(self._text)
+            or (np.diff(self._offsets.astype(np.int64)) < 0).any()
+        ):
+            return "offsets do not rise from 0 to the size of the text"
+        try:
+            str(self._text, "utf-8")
+        except UnicodeDecodeError as error:
+            return f"text is not UTF-8 ({error})"
+        starts = self._offsets[self._offsets < len(self._text)]
+        if (np.frombuffer(self._text, np.uint8)[starts] & 0xC0 == 0x80).any():
+            return "offsets cut a character"
+        return None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """An exported tower. ``n`` below is n_items + 1, because row 0 of every table is the padding item.
+
+    Attributes:
+        model: The manifest's ``model`` entry.
+        external: Name -> view, for the graph's external initializers.
+        text_codes: int8 [n, d], with ``text_scale`` float32 [n].
+        ids: The item ids; element j belongs to row j + 1.
+        titles: The titles, likewise.
+    """
+
+    model: Mapping[str, Any]
+    external: Mapping[str, NDArray[Any]]
+    text_codes: CodeArray
+    text_scale: FloatArray
+    ids: Strings
+    titles: Strings
+
+    @property
+    def n_items(self) -> int:
+        """The number of items, without the padding item."""
+        return self.model["n_items"]
+
+    @property
+    def embedding_size(self) -> int:
+        """The number d of dimensions."""
+        return self.model["embedding_size"]
+
+    @cached_property
+    def decays(self) -> FloatArray:
+        """What one event leaves of each state, float32 [K]."""
+        return np.array(self.model["decays"], np.float32)
+
+    def column(self, row: int, as_history: bool) -> FloatArray:
+        """Return an item's dequantized vector, float32 [d], as history or as candidate."""
+        name = "item_in" if as_history and not self.model["shared"] else "item_out"
+        codes: CodeArray = self.external[f"{name}.i8"][:, row]
+        return codes.astype(np.float32) * self.external[f"{name}.scale"][row]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Item id -> row, made at the first look-up by id."""
+        return {self.ids[index]: index + 1 for index in range(self.n_items)}
+
+
+def read(bundle: Bundle) -> Contents:
+    """Check the manifest's model against the members, and return views of them.
+
+    Raises:
+        BundleError: Anything is missing or disagrees; the message names all of it.
+    """
+    model = bundle.manifest.get("model")
+    if not isinstance(model, dict):
+        raise refusal(bundle, ["the manifest has no model"])
+    found = [
+        f"model.{name} is {model.get(name)!r}, expected {expected}"
+        for name, (holds, expected) in MODEL.items()
+        if not holds(model.get(name))
+    ]
+    if not found and len(model["mix"]) != len(model["decays"]):
+        found.append(f"model.mix has {len(model['mix'])} values for {len(model['decays'])} decays")
+    found = found or member_faults(bundle, model)
+    if found:
+        raise refusal(bundle, found)
+    contents = view(bundle, model)
+    if found := content_faults(contents):
+        raise refusal(bundle, found)
+    return contents
+
+
+def refusal(bundle: Bundle, found: list[str]) -> BundleError:
+    """Return the one error that names every fault."""
+    return BundleError(f"{bundle.path} holds no usable recommender: {'; '.join(found)}; export it again")
+
+
+def member_faults(bundle: Bundle, model: Mapping[str, Any]) -> list[str]:
+    """Return which members are missing or have another size than the model's shape asks for."""
+    listed, found = bundle.manifest["members"], []
+    for name, size in members_of(model).items():
+        if name not in listed:
+            found.append(f"member {name} is missing")
+        elif size is not None and listed[name]["size"] != size:
+            found.append(f"member {name} has {listed[name]['size']} bytes, expected {size}")
+    return found
+
+
+def view(bundle: Bundle, model: Mapping[str, Any]) -> Contents:
+    """Return views of members whose sizes are right."""
+    n, d = model["n_items"] + 1, model["embedding_size"]
+    tables = ("item_out",) if model["shared"] else ("item_out", "item_in")
+    external: dict[str, NDArray[Any]] = {
+        name: np.frombuffer(bundle[name], "<f4")
+        for name in ("bias.f32", "popularity.f32", *(f"{table}.scale" for table in tables))
+    }
+    external |= {f"{table}.i8": np.frombuffer(bundle[f"{table}.i8"], np.int8).reshape(d, n) for table in tables}
+    return Contents(
+        model,
+        external,
+        np.frombuffer(bundle["text.i8"], np.int8).reshape(n, d),
+        np.frombuffer(bundle["text.scale"], "<f4"),
+        *(Strings(bundle[f"{name}.offsets"], bundle[f"{name}.utf8"]) for name in ("ids", "titles")),
+    )
+
+
+def content_faults(contents: Contents) -> list[str]:
+    """Return what is wrong inside the members."""
+    found = [
+        f"{name}.utf8: {fault}"
+        for name, strings in (("ids", contents.ids), ("titles", contents.titles))
+        if (fault := strings.fault())
+    ]
+    for name, values in {**contents.external, "text.scale": contents.text_scale}.items():
+        if not name.endswith(".i8") and not np.isfinite(values[1:]).all():
+            found.append(f"{name} is not finite")
+    for name in ("bias.f32", "popularity.f32"):
+        if contents.external[name][0] > -1e38:
+            found.append(f"{name} would return the padding item")
+    return found

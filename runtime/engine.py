@@ -1,0 +1,103 @@
+"""onnxruntime sessions as a small device wants them, and the recommender graph behind one call."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.bundle import Bundle
+from edgerec.errors import BundleError
+from edgerec.runtime.contents import Contents
+from edgerec.runtime.layout import GRAPH, FloatArray
+
+RowArray = NDArray[np.int64]
+NOBODY = np.zeros((1, 1), np.int64)  # a history of nothing but padding: all that a session's request needs
+INPUTS = ["exclude", "history", "k", "score_offset", "state"]
+OUTPUTS = ["items", "scores", "state_out", "user"]
+
+
+class Answer(NamedTuple):
+    """What the graph returns: ``items`` int64 and ``scores`` float32 [B, k], ``state`` [B, K, d], ``user`` [B, d]."""
+
+    items: RowArray
+    scores: FloatArray
+    state: FloatArray
+    user: FloatArray
+
+
+def open_graph(bundle: Bundle, name: str, threads: int, tables: Mapping[str, NDArray[Any]]) -> Any:
+    """Open a graph of the bundle, from memory.
+
+    Args:
+        bundle: An open bundle.
+        name: The member that holds the graph.
+        threads: Threads within one operator.
+        tables: What the graph's external initializers stand for, by name: views of the mapped file.
+
+    Raises:
+        BundleError: onnxruntime cannot open it.
+    """
+    runtime = importlib.import_module("onnxruntime")  # here, so that `import edgerec.runtime` stays light
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # errors arrive as exceptions
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if tables:
+        values = [runtime.OrtValue.ortvalue_from_numpy(table) for table in tables.values()]
+        options.add_external_initializers(list(tables), values)
+    try:
+        return runtime.InferenceSession(bytes(bundle[name]), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class below Exception
+        raise BundleError(
+            f"{bundle.path}: {name} cannot be opened by onnxruntime {runtime.__version__} ({error}); "
+            "update onnxruntime, or export the bundle again"
+        ) from error
+
+
+class Ranker:
+    """``recommender.onnx`` with its tables."""
+
+    def __init__(self, bundle: Bundle, contents: Contents, threads: int) -> None:
+        self._session = open_graph(bundle, GRAPH, threads, contents.external)
+        given = self._session.get_inputs() + self._session.get_overridable_initializers()
+        names = sorted(node.name for node in given)
+        outputs = sorted(node.name for node in self._session.get_outputs())
+        if names != INPUTS or outputs != OUTPUTS:
+            raise BundleError(
+                f"{bundle.path}: {GRAPH} takes {names} and gives {outputs}; expected {INPUTS} and {OUTPUTS}: "
+                "export the bundle again"
+            )
+        self.no_state = np.zeros((len(contents.decays), contents.embedding_size), np.float32)
+
+    def rank(
+        self,
+        history: RowArray,
+        k: int,
+        state: FloatArray | None = None,
+        exclude: RowArray | None = None,
+        offset: FloatArray | None = None,
+    ) -> Answer:
+        """Run the graph once.
+
+        Args:
+            history: int64 [B, L], 0 is padding; rows must exist.
+            k: How many items.
+            state: float32 [B, K, d]; none starts from nothing.
+            exclude: int64 [B or 1, E] rows never to return.
+            offset: float32 [B or 1, N + 1] added to the scores; -inf never returns a row.
+        """
+        if state is None:
+            state = np.broadcast_to(self.no_state, (len(history), *self.no_state.shape))
+        feed = {"history": history, "state": state, "k": np.array([k])}
+        if exclude is not None and exclude.size:
+            feed["exclude"] = exclude
+        if offset is not None:
+            feed["score_offset"] = offset
+        return Answer(*self._session.run(OUTPUTS, feed))

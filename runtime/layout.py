@@ -1,0 +1,173 @@
+"""How a trained tower lies in a bundle: the one place that writes its tables and describes them in the manifest.
+
+Items have rows 1 .. N; row 0 is the padding item, which is never returned. Tables are INT8, symmetric, one scale per
+item, and hold 7 bits: sums of full-range products saturate on AVX2 without VNNI. Item tables lie as [d, N + 1], the
+way the graph multiplies by them; the text table lies as [N + 1, d].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.errors import UsageError
+
+FloatArray = NDArray[np.float32]
+CodeArray = NDArray[np.int8]
+LIMIT = 63
+SMALLEST_SCALE = 1e-12  # a row of zeros keeps a scale that can be divided by
+GRAPH, ENCODER, TOKENIZER, GOLDENS = "recommender.onnx", "item_encoder.onnx", "tokenizer.json", "goldens.json"
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A trained recommender as arrays; row i of every table is item ``ids[i]``.
+
+    Attributes:
+        decays: float32 [K] in (0, 1): what one event leaves of each state.
+        mix: float32 [K]: weight of each state in the user vector.
+        scale: Length of the user vector.
+        item_out: float32 [N, d], items as candidates.
+        item_in: float32 [N, d], items as history, or None where ``item_out`` serves both.
+        bias: float32 [N], added to the score.
+        popularity: float32 [N], the score for a user of whom nothing is known.
+        text: float32 [N, d], text parts of length 1, for search.
+        ids: N different strings.
+        titles: N strings.
+        mask_seen: Whether items of the history are left out unless asked for.
+        cold_bias: The bias of an item that is added on the device.
+        max_tokens: Where the text encoder's input is cut.
+    """
+
+    decays: FloatArray
+    mix: FloatArray
+    scale: float
+    item_out: FloatArray
+    item_in: FloatArray | None
+    bias: FloatArray
+    popularity: FloatArray
+    text: FloatArray
+    ids: Sequence[str]
+    titles: Sequence[str]
+    mask_seen: bool = True
+    cold_bias: float = 0.0
+    max_tokens: int = 128
+
+    @property
+    def n_items(self) -> int:
+        """The number N of items, without the padding item."""
+        return len(self.item_out)
+
+    @property
+    def embedding_size(self) -> int:
+        """The number d of dimensions."""
+        return self.item_out.shape[1]
+
+    @property
+    def shared(self) -> bool:
+        """Whether one table serves history and candidates."""
+        return self.item_in is None
+
+
+def quantize_rows(vectors: FloatArray) -> tuple[CodeArray, FloatArray]:
+    """Round each row to whole numbers within +-63 times its own scale.
+
+    Args:
+        vectors: float32 [n, d].
+
+    Returns:
+        Codes int8 [n, d] and scales float32 [n]; ``codes * scales[:, None]`` is within half a scale of the input.
+    """
+    scale = np.maximum(np.abs(vectors).max(axis=1) / LIMIT, SMALLEST_SCALE).astype(np.float32)
+    return np.rint(vectors / scale[:, None]).astype(np.int8), scale
+
+
+def pack(tower: Tower) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the tables as bundle members, and the manifest's ``model`` entry.
+
+    The graphs, ``tokenizer.json`` and ``goldens.json`` are the exporter's to add.
+
+    Raises:
+        UsageError: Shapes differ, ids repeat, or a value is not finite; every problem is named.
+    """
+    if problems := faults(tower):
+        raise UsageError(f"this tower cannot be packed: {'; '.join(problems)}; train or export it again")
+    text, text_scale = quantize_rows(with_padding(tower.text))
+    members = {
+        **table("item_out", tower.item_out),
+        **({} if tower.item_in is None else table("item_in", tower.item_in)),
+    }
+    members |= {
+        "bias.f32": np.concatenate([[-np.inf], tower.bias]).astype("<f4").tobytes(),
+        "popularity.f32": np.concatenate([[-np.inf], tower.popularity]).astype("<f4").tobytes(),
+        "text.i8": text.tobytes(),
+        "text.scale": text_scale.astype("<f4").tobytes(),
+        **strings("ids", tower.ids),
+        **strings("titles", tower.titles),
+    }
+    model = {
+        "n_items": tower.n_items,
+        "embedding_size": tower.embedding_size,
+        "decays": [float(value) for value in tower.decays],
+        "mix": [float(value) for value in tower.mix],
+        "scale": float(tower.scale),
+        "shared": tower.shared,
+        "mask_seen": bool(tower.mask_seen),
+        "cold_bias": float(tower.cold_bias),
+        "max_tokens": int(tower.max_tokens),
+    }
+    return members, model
+
+
+def faults(tower: Tower) -> list[str]:
+    """Return what is wrong with a tower, one phrase each."""
+    n, k = tower.n_items, len(tower.decays)
+    square = tower.item_out.shape
+    shapes = {"mix": (k,), "item_in": square, "bias": (n,), "popularity": (n,), "text": square}
+    found = [] if n else ["it has no items"]
+    for name, shape in shapes.items():
+        array = getattr(tower, name)
+        if array is not None and array.shape != shape:
+            found.append(f"{name} has shape {array.shape}, expected {shape}")
+    for name in ("decays", "mix", "item_out", "item_in", "bias", "popularity", "text", "scale", "cold_bias"):
+        if getattr(tower, name) is not None and not np.isfinite(getattr(tower, name)).all():
+            found.append(f"{name} is not finite")
+    if not ((tower.decays > 0) & (tower.decays < 1)).all():
+        found.append(f"decays are {tower.decays.tolist()}, expected between 0 and 1")
+    if len(tower.ids) != n or len(set(tower.ids)) != n or len(tower.titles) != n:
+        found.append(f"{len(set(tower.ids))} different ids and {len(tower.titles)} titles for {n} items")
+    return found
+
+
+def with_padding(vectors: FloatArray) -> FloatArray:
+    """Return float32 [N + 1, d] with the padding item's zeros as row 0."""
+    return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors.astype(np.float32)])
+
+
+def table(name: str, vectors: FloatArray) -> dict[str, bytes]:
+    """Return an item table's two members."""
+    codes, scale = quantize_rows(with_padding(vectors))
+    return {f"{name}.i8": np.ascontiguousarray(codes.T).tobytes(), f"{name}.scale": scale.astype("<f4").tobytes()}
+
+
+def strings(name: str, values: Sequence[str]) -> dict[str, bytes]:
+    """Return strings as one UTF-8 text and the uint32 [N + 1] offsets that cut it."""
+    encoded = [value.encode() for value in values]
+    offsets = np.concatenate([[0], np.cumsum([len(value) for value in encoded], dtype=np.int64)])
+    if offsets[-1] > np.iinfo(np.uint32).max:
+        raise UsageError(f"{name} hold {offsets[-1]} bytes; expected less than 4 GiB: shorten them")
+    return {f"{name}.offsets": offsets.astype("<u4").tobytes(), f"{name}.utf8": b"".join(encoded)}
+
+
+def members_of(model: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return the members that a bundle of such a model has, with their size in bytes, or None where any will do."""
+    n, d = model["n_items"] + 1, model["embedding_size"]
+    tables = ("item_out",) if model["shared"] else ("item_out", "item_in")
+    vectors = ["bias.f32", "popularity.f32", "text.scale", "ids.offsets", "titles.offsets"]
+    sizes: dict[str, int | None] = dict.fromkeys([*vectors, *(f"{name}.scale" for name in tables)], 4 * n)
+    sizes |= dict.fromkeys(["text.i8", *(f"{name}.i8" for name in tables)], n * d)
+    return sizes | dict.fromkeys(["ids.utf8", "titles.utf8", GRAPH, ENCODER, TOKENIZER, GOLDENS])

@@ -1,0 +1,67 @@
+"""The tower in plain float64: what the shipped graph is compared with, one event and one item at a time.
+
+It shares no arithmetic with the graph: states are folded event by event instead of in closed form, and scores are
+products of dequantized vectors. Give it ``dequantized(tower)`` to expect what a bundle can know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgerec.runtime.layout import FloatArray, Tower, quantize_rows
+
+DoubleArray = NDArray[np.float64]
+SMALLEST_NORM = 1e-6
+
+
+def dequantized(tower: Tower) -> Tower:
+    """Return the tower with the tables that its bundle will hold."""
+    item_in = None if tower.item_in is None else rounded(tower.item_in)
+    return replace(tower, item_out=rounded(tower.item_out), item_in=item_in, text=rounded(tower.text))
+
+
+def rounded(vectors: FloatArray) -> FloatArray:
+    """Return float32 vectors after a round trip through INT8."""
+    codes, scale = quantize_rows(vectors)
+    return codes.astype(np.float32) * scale[:, None]
+
+
+def fold(tower: Tower, history: Sequence[int], state: DoubleArray | None = None) -> DoubleArray:
+    """Return the state float64 [K, d] after the rows of a history; row 0 is padding and changes nothing."""
+    vectors = tower.item_out if tower.item_in is None else tower.item_in
+    if state is None:
+        state = np.zeros((len(tower.decays), tower.embedding_size))
+    for row in history:
+        if row:
+            state = tower.decays.astype(np.float64)[:, None] * state + vectors[row - 1]
+    return state
+
+
+def score(tower: Tower, state: DoubleArray) -> DoubleArray:
+    """Return the score of every item for a state, float64 [N]; element j belongs to row j + 1."""
+    if not state.any():
+        return tower.popularity.astype(np.float64)
+    mixed = tower.mix.astype(np.float64) @ state
+    user = tower.scale * mixed / max(float(np.linalg.norm(mixed)), SMALLEST_NORM)
+    return tower.item_out.astype(np.float64) @ user + tower.bias
+
+
+def golden_request(tower: Tower, history: Sequence[int], exclude_seen: bool, k: int = 10) -> dict[str, Any]:
+    """Return one entry of ``goldens.json``: a history of rows, and the rows and scores that answer it."""
+    scores = score(tower, fold(tower, history))
+    if exclude_seen:
+        scores = scores.copy()
+        scores[[row - 1 for row in history if row]] = -np.inf
+    best = [int(item) for item in np.argsort(-scores, kind="stable")[:k] if scores[item] > -np.inf]
+    return {
+        "history": [int(row) for row in history],
+        "exclude_seen": exclude_seen,
+        "k": k,
+        "items": [item + 1 for item in best],
+        "scores": [float(scores[item]) for item in best],
+    }

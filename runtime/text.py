@@ -1,0 +1,78 @@
+"""Text on the device: the bundle's tokenizer and ``item_encoder.onnx``, both opened at the first text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgerec.bundle import Bundle
+from edgerec.errors import BundleError, require
+from edgerec.runtime.engine import open_graph
+from edgerec.runtime.layout import ENCODER, TOKENIZER, FloatArray
+
+BATCH = 32
+OUTPUTS = ["text_vector", "item_in", "item_out"]
+
+
+class Vectors(NamedTuple):
+    """What the encoder makes of n texts, each float32 [n, d]."""
+
+    text: FloatArray
+    item_in: FloatArray
+    item_out: FloatArray
+
+
+class TextEncoder:
+    """Texts to vectors.
+
+    Raises:
+        MissingExtraError: ``tokenizers`` is not installed (at the first text).
+        BundleError: The tokenizer or the graph cannot be opened (at the first text).
+    """
+
+    def __init__(self, bundle: Bundle, model: Mapping[str, Any], threads: int) -> None:
+        self._bundle = bundle
+        self._max_tokens = model["max_tokens"]
+        self._size = model["embedding_size"]
+        self._threads = threads
+
+    @cached_property
+    def _session(self) -> Any:
+        return open_graph(self._bundle, ENCODER, self._threads, {})
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        tokenizers = require("tokenizers", "text")
+        try:
+            tokenizer = tokenizers.Tokenizer.from_str(str(self._bundle[TOKENIZER], "utf-8"))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise BundleError(
+                f"{self._bundle.path}: {TOKENIZER} cannot be read ({error}); update tokenizers, or export again"
+            ) from error
+        tokenizer.enable_truncation(self._max_tokens)
+        tokenizer.no_padding()
+        return tokenizer
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of at least one text."""
+        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        parts = [self._run(encoded[start : start + BATCH]) for start in range(0, len(encoded), BATCH)]
+        vectors = Vectors(*(np.concatenate(outputs) for outputs in zip(*parts, strict=True)))
+        if any(array.shape != (len(texts), self._size) for array in vectors):
+            shapes = [array.shape for array in vectors]
+            raise BundleError(
+                f"{self._bundle.path}: {ENCODER} gives {shapes} for {len(texts)} texts; "
+                f"expected {self._size} dimensions for each: export the bundle again"
+            )
+        return vectors
+
+    def _run(self, encoded: list[list[int]]) -> list[FloatArray]:
+        ids = np.zeros((len(encoded), max(1, *map(len, encoded))), np.int64)
+        mask = np.zeros_like(ids)
+        for line, tokens in enumerate(encoded):
+            ids[line, : len(tokens)] = tokens
+            mask[line, : len(tokens)] = 1
+        return self._session.run(OUTPUTS, {"input_ids": ids, "attention_mask": mask})

@@ -1,0 +1,128 @@
+"""The graph equals the recurrence in plain float64, for any history, and opens in a stock onnxruntime."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgerec.export.recommender_graph import recommender_graph
+from edgerec.runtime.layout import Tower, pack
+from edgerec.runtime.reference import dequantized, fold, score
+
+N, D, K = 30, 12, 3
+
+
+def tower(shared: bool) -> Tower:
+    """Draw a tower at random."""
+    rng = np.random.default_rng(7)
+
+    def normal(*shape: int) -> Any:
+        return rng.normal(size=shape).astype(np.float32)
+
+    item_in = None if shared else normal(N, D)
+    words = [str(row) for row in range(N)]
+    decays, mix = np.float32([0.5, 0.95, 0.99]), np.float32([1, -0.5, 0.3])
+    return Tower(decays, mix, 5.0, normal(N, D), item_in, normal(N), normal(N), normal(N, D), words, words)
+
+
+def extracted(made: Tower, folder: Path) -> Any:
+    """Open the graph the way an application without edgerec does: from the folder that a bundle extracts to."""
+    for name, content in pack(made)[0].items():
+        (folder / name).write_bytes(content)
+    onnx.save(recommender_graph(made), folder / "recommender.onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(folder / "recommender.onnx", options, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["shared", "separate"])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tower, Any]:
+    made = tower(request.param)
+    return dequantized(made), extracted(made, tmp_path_factory.mktemp("bundle"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    histories=st.integers(1, 20).flatmap(
+        lambda length: st.lists(st.lists(st.integers(0, N), min_size=length, max_size=length), min_size=1, max_size=5)
+    ),
+    seed=st.none() | st.integers(0, 99),
+)
+def test_the_graph_is_the_recurrence(pair: tuple[Tower, Any], histories: list[list[int]], seed: int | None) -> None:
+    exact, session = pair
+    state = np.zeros((len(histories), K, D), np.float32)
+    if seed is not None:
+        state = np.random.default_rng(seed).normal(size=state.shape).astype(np.float32)
+    feed = {"history": np.array(histories), "state": state, "k": np.array([99])}
+    items, scores, state_out, user = session.run(None, feed)
+    assert items.shape == scores.shape == (len(histories), N + 1)
+    assert user.shape == (len(histories), D)
+    for line, history in enumerate(histories):
+        folded = fold(exact, history, state[line].astype(np.float64))
+        assert state_out[line] == pytest.approx(folded, abs=1e-5)
+        wanted = score(exact, folded)
+        assert items[line, -1] == -1  # the padding item
+        assert sorted(items[line, :-1]) == list(range(1, N + 1))
+        assert scores[line, :-1] == pytest.approx(wanted[items[line, :-1] - 1], abs=2e-3)
+        assert (np.diff(scores[line]) <= 0).all()
+
+
+def test_masks_offsets_and_k(pair: tuple[Tower, Any]) -> None:
+    _, session = pair
+    feed = {"history": np.array([[3, 0, 4], [5, 6, 7]]), "state": np.zeros((2, K, D), np.float32)}
+    plain = session.run(["items"], feed)[0]
+    assert plain.shape == (2, 10)
+    for exclude in (plain[:, :3], plain[:1, :3]):  # one list for each, and one for all
+        masked = session.run(["items"], {**feed, "exclude": exclude, "k": np.array([N])})[0]
+        for line in range(2):
+            assert not set(masked[line]) & set(exclude[line % len(exclude)])
+            assert (masked[line] == -1).sum() == 3
+    offset = np.full((1, N + 1), -np.inf, np.float32)
+    offset[0, [0, 2, 9]] = 0
+    items, scores = session.run(["items", "scores"], {**feed, "score_offset": offset, "k": np.array([4])})
+    assert [sorted(line) for line in items] == [[-1, -1, 2, 9]] * 2
+    assert (scores[:, 2:] < -1e38).all()
+    bonus = np.zeros((2, N + 1), np.float32)
+    bonus[0, 11] = bonus[1, 12] = 1000
+    assert session.run(["items"], {**feed, "score_offset": bonus})[0][:, 0].tolist() == [11, 12]
+
+
+def test_an_empty_state_is_answered_by_popularity_within_a_batch(pair: tuple[Tower, Any]) -> None:
+    exact, session = pair
+    feed = {"history": np.array([[0], [3]]), "state": np.zeros((2, K, D), np.float32)}
+    items, scores, _, user = session.run(None, feed)
+    order = np.argsort(-exact.popularity)[:10]
+    assert items[0].tolist() == (order + 1).tolist()
+    assert scores[0] == pytest.approx(exact.popularity[order])
+    assert not user[0].any()
+    assert np.linalg.norm(user[1]) == pytest.approx(5, abs=1e-4)
+
+
+def test_the_graph_is_standard_and_holds_no_table(tmp_path: Path) -> None:
+    made = tower(shared=True)
+    extracted(made, tmp_path)
+    onnx.checker.check_model(tmp_path / "recommender.onnx", full_check=True)
+    graph = onnx.load(tmp_path / "recommender.onnx", load_external_data=False)
+    assert graph.ir_version <= 8
+    assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", 17)]
+    outside = {t.name for t in graph.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL}
+    assert outside == {"item_out.i8", "item_out.scale", "bias.f32", "popularity.f32"}
+    assert graph.ByteSize() < 10_000
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_sums_do_not_saturate(tmp_path: Path, sign: int) -> None:
+    made = tower(shared=True)
+    flat = replace(made, item_out=np.full((N, D), sign, np.float32), bias=np.zeros(N, np.float32))
+    session = extracted(flat, tmp_path)
+    feed = {"history": np.array([[1]]), "state": np.zeros((1, K, D), np.float32)}
+    assert session.run(["scores"], feed)[0] == pytest.approx(np.full((1, 10), 5 * D**0.5), abs=1e-3)
