@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgerec.commands import data_options, json_option, load_data, split_option
+from edgerec.commands import data_options, encoding_progress, json_option, load_data, split_option
 
 KS = (10, 5, 20)
 
@@ -45,7 +43,7 @@ def evaluate(
     vectors = None
     if not no_text:
         folder = encoder or fetch("minilm-l6", options["offline"])
-        vectors = cached_text_vectors(dataset.texts, folder, show_progress(len(dataset.texts)))
+        vectors = cached_text_vectors(dataset.texts, folder, encoding_progress(len(dataset.texts)))
     rows, rankings = score(baselines(divided, dataset.texts, vectors), divided, KS)
     result = {
         "schema": "edgerec-quality-1",
@@ -63,16 +61,6 @@ def evaluate(
     masked = "seen items masked" if divided.mask_seen else "repeats unmasked"
     caption = f"{dataset.name}, {kind}, {len(divided.test)} users, full catalogue of {divided.n_items}, {masked}"
     click.echo(json.dumps(result) if as_json else f"{caption}\n\n{table(rows)}")
-
-
-def show_progress(total: int) -> Callable[[int], None]:
-    """Return a function of the number of texts done that draws one line on a terminal's stderr."""
-
-    def show(done: int) -> None:
-        if sys.stderr.isatty():
-            click.echo(f"\rencoded {done}/{total}", nl=done == total, err=True)
-
-    return show
 
 
 def write_trec(folder: Path, rankings: Any, requests: Any, dataset: Any) -> None:

@@ -17,6 +17,9 @@ from edgerec.errors import EdgerecError
 
 COMMANDS = {
     "data": ("edgerec.commands", "Fetch, inspect and prepare logs and catalogues."),
+    "fine-tune": ("edgerec.distill.commands", "Train a teacher: a text encoder and two towers on one log."),
+    "distill": ("edgerec.distill.commands", "Distill a teacher's text encoder into a small student."),
+    "export": ("edgerec.export.commands", "Compile a teacher or student folder into one .edgerec file."),
     "verify": ("edgerec.runtime.commands", "Replay a bundle's golden requests on this device."),
     "evaluate": ("edgerec.benchmarks.commands", "Score baselines on one data set."),
     "recommend": ("edgerec.runtime.commands", "Recommend items after a history, oldest first."),

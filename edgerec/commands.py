@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,16 @@ def load_data(source: str, offline: bool, **columns: Any) -> Dataset:
 
     fields: dict[str, Any] = {field.name: columns[field.name] for field in dataclasses.fields(Columns)}
     return load(source, Columns(**fields), offline)
+
+
+def encoding_progress(total: int) -> Callable[[int], None]:
+    """Return a function of the number of texts done that draws one line on a terminal's stderr."""
+
+    def show(done: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\rencoded {done}/{total}", nl=done == total, err=True)
+
+    return show
 
 
 @click.group()

@@ -39,6 +39,12 @@ class MissingExtraError(UsageError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
+class InterruptedTraining(EdgerecError):
+    """Ctrl-C stopped a training; its checkpoint is on disk and ``--resume`` goes on from it."""
+
+    exit_code = 130
+
+
 class ParityError(EdgerecError):
     """An engine's outputs differ from the reference beyond the threshold of its precision; nothing was written."""
 

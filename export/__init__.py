@@ -1,1 +1,4 @@
-"""Compiling a trained model into a bundle (needs the ``export`` extra)."""
+"""From a trained model to the file that ships: graphs, precisions, parity, targets (torch, onnx, onnxruntime)."""
+
+TARGETS = ("onnx",)
+PRECISIONS = ("int8-dynamic", "fp32")

@@ -1,0 +1,137 @@
+"""``edgerec fine-tune`` and ``edgerec distill``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgerec.commands import data_options, encoding_progress, json_option, load_data, split_option
+
+PRESETS = ("tiny", "small")
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a training run."""
+    options = [
+        click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for the model."),
+        click.option("--resume", is_flag=True, help="Go on with an interrupted run in --out."),
+        click.option("--steps", type=int, help="Training steps at most.  [default: the stage's]"),
+        click.option("--batch-size", type=int, help="Users per step.  [default: the stage's]"),
+        click.option("--learning-rate", type=float, help="[default: the stage's]"),
+        click.option("--seed", type=int, default=0, show_default=True),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chosen(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def need_distill() -> None:
+    """Say which extra is missing before anything else is done."""
+    from edgerec.errors import require
+
+    for module in ("torch", "transformers", "accelerate", "safetensors", "sklearn"):
+        require(module, "distill")
+
+
+@click.command("fine-tune")
+@data_options
+@split_option
+@click.option("--encoder", type=click.Path(path_type=Path), help="Folder of a text encoder.  [default: minilm-l6]")
+@click.option("--embedding-size", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--tie", type=click.Choice(("shared", "separate")), default="shared", show_default=True)
+@click.option("--top-layers", type=click.IntRange(0), default=2, show_default=True, help="Encoder layers to train.")
+@training_options
+@json_option
+def fine_tune(
+    kind: str,
+    encoder: Path | None,
+    embedding_size: int,
+    tie: str,
+    top_layers: int,
+    out: Path,
+    resume: bool,
+    steps: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    seed: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a teacher: a text encoder and two towers on one log."""
+    need_distill()
+    from dataclasses import replace
+
+    from edgerec.distill.teacher import TeacherOptions
+    from edgerec.distill.teacher import fine_tune as train
+    from edgerec.distill.towers import TowerConfig
+    from edgerec.sources import fetch
+    from edgerec.splits import split
+
+    data = load_data(**options)
+    default = TeacherOptions()
+    given = chosen(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    teacher = replace(
+        default,
+        towers=TowerConfig(embedding_size=embedding_size, shared=tie == "shared"),
+        stage_1=replace(default.stage_1, **given),
+        stage_2=replace(default.stage_2, seed=seed),
+        top_layers=top_layers,
+    )
+    folder = encoder or fetch("minilm-l6", options["offline"])
+    report = train(data, split(data, kind), folder, teacher, out, resume, encoding_progress(len(data.texts)))
+    show(report, out, as_json)
+
+
+@click.command()
+@data_options
+@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="Folder that fine-tune wrote.")
+@click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0], show_default=True)
+@training_options
+@json_option
+def distill(
+    teacher: Path,
+    preset: str,
+    out: Path,
+    resume: bool,
+    steps: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    seed: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Distill a teacher's text encoder into a small student."""
+    need_distill()
+    from dataclasses import replace
+
+    from edgerec.distill import checkpoint
+    from edgerec.distill.compress import distill_checkpoint
+    from edgerec.distill.distillation import OPTIONS
+    from edgerec.splits import split
+
+    trained = checkpoint.load(teacher)
+    data = load_data(**options)
+    given = chosen(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    divided = split(data, trained.info["split"])
+    bar = encoding_progress(len(data.texts))
+    report = distill_checkpoint(trained, data, divided, preset, replace(OPTIONS, **given), out, resume, bar)
+    show(report, out, as_json)
+
+
+def show(report: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Print what was reached and where it lies."""
+    if as_json:
+        click.echo(json.dumps({"model": str(out), **report}))
+        return
+    click.echo(f"{out}")
+    for name, value in report.items():
+        click.echo(f"  {name}: {value}")

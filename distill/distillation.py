@@ -1,0 +1,243 @@
+"""Distillation: a small text encoder learns to give what the teacher's gives, judged by what the towers rank.
+
+The towers stay as the teacher's training left them. The student is made from the teacher's layers, and learns three
+things at once: the teacher's text parts, the teacher's distribution over the whole catalogue, and the true next item.
+A catalogue is a small corpus, so views of its texts join, whose text parts the teacher computes. Some catalogue texts,
+and every view of them, are left out: titles that come later must fare well too, and the report says how they do.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgerec.distill.augment import views
+from edgerec.distill.encoder import Progress, cached_text_vectors, no_progress
+from edgerec.distill.student import StudentConfig, StudentEncoder, random_student, student_from, tokenise
+from edgerec.distill.text_training import CHUNK, LossWeights, TextTraining
+from edgerec.distill.towers import Towers
+from edgerec.distill.training import TrainOptions, fit
+from edgerec.distill.vocabulary import WORDS, read_tokenizer, trim
+from edgerec.errors import DataError, UsageError
+from edgerec.interactions import Split
+
+AGREEMENT = 0.02  # relative distance up to which the towers' text part is the teacher's: another machine's rounding
+
+OPTIONS = TrainOptions(steps=1500, batch_size=16, window=50, learning_rate=1e-3, evaluate_every=150, patience=4)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a student learns from."""
+
+    weights: LossWeights = LossWeights(next_item=0.2, vectors=10.0, listwise=1.0)
+    sample: int = 128  # texts re-encoded per step
+    views: int = 2  # further texts per catalogue text
+    most_views: int = 4000  # in all: the teacher encodes 200 a second on one core
+    held_out: float = 0.05  # share of distinct catalogue texts never trained on
+    words: int = WORDS  # common words kept in the vocabulary
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1 or self.sample < 1 or min(self.views, self.most_views, self.words) < 0:
+            raise UsageError(
+                f"got held_out {self.held_out}, sample {self.sample}, views {self.views} up to {self.most_views}, "
+                f"words {self.words}; expected a share below 1, a sample of at least 1, and no negative number"
+            )
+
+
+RECIPE = Recipe()
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A trained student."""
+
+    encoder: StudentEncoder
+    tokenizer_json: str
+    report: dict[str, Any]
+
+
+class CachedTokens(nn.Module):
+    """An encoder over texts that were cut into tokens once: from rows to vectors."""
+
+    input_ids: Tensor  # int64 [M, L]
+    attention_mask: Tensor
+
+    def __init__(self, encoder: StudentEncoder, tokens: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        for name, value in tokens.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return text parts [m, d] of the texts at ``rows``."""
+        mask = self.attention_mask[rows]
+        width = int(mask.sum(1).max())
+        return self.encoder(self.input_ids[rows, :width], mask[:, :width])
+
+    @torch.no_grad()
+    def all(self) -> Tensor:
+        """Return text parts of all texts, [M, d]."""
+        self.eval()
+        return torch.cat([self(rows) for rows in torch.arange(len(self.input_ids)).split(CHUNK)])
+
+
+def distill(
+    towers: Towers,
+    teacher: Path,
+    texts: list[str],
+    split: Split,
+    config: StudentConfig,
+    options: TrainOptions = OPTIONS,
+    folder: Path = Path("student"),
+    resume: bool = False,
+    recipe: Recipe = RECIPE,
+    extra: Sequence[str] = (),
+    progress: Progress = no_progress,
+) -> Distilled:
+    """Distil a teacher's text encoder into a student.
+
+    Args:
+        towers: The teacher's, trained; they are not changed.
+        teacher: Hugging Face folder of the text encoder that the towers were trained on.
+        texts: The catalogue's, one per row of the towers.
+        split: The log, for the next items and for validation.
+        config: The student's sizes.
+        options: How the training goes.
+        folder: For checkpoints.
+        resume: Go on from the last checkpoint in ``folder``.
+        recipe: What the student learns from.
+        extra: Further unlabelled texts; they join the training and the vocabulary.
+        progress: Called with the number of texts that the teacher has encoded.
+
+    Returns:
+        The student at its best step, its tokenizer, and a report (see ``report``).
+
+    Raises:
+        UsageError: The teacher is not BERT-like, or smaller than the student, or the towers belong to other texts.
+        DataError: The teacher's folder holds no encoder.
+        InterruptedTraining: Ctrl-C; a checkpoint was saved.
+    """
+    held = held_out(texts, recipe.held_out, options.seed)
+    further = [*extra, *further_texts(texts, held, recipe, options.seed)]
+    goal = goals(towers, teacher, texts, further, progress)
+    trimmed = trim(read_tokenizer(teacher), [*texts, *further], recipe.words)
+    tokens = tokenise(trimmed.tokenizer_json, [*texts, *further])
+    unseen = torch.from_numpy(np.concatenate([held, np.zeros(len(further), np.bool_)]))
+    model = open_teacher(teacher)
+    taught = {name: value[~unseen] for name, value in tokens.items()}
+    student = student_from(model, config, trimmed.kept, taught, goal[~unseen], options.seed)
+    control = random_student(model, config, trimmed.kept, goal.shape[1], options.seed)
+    encoder = CachedTokens(student, tokens)
+    judged = {"start": encoder.all(), "random": CachedTokens(control, tokens).all()}
+    training = TextTraining(frozen(towers), encoder, goal, recipe.weights, recipe.sample, unseen)
+    groups = [{"params": list(student.parameters()), "weight_decay": options.weight_decay}]
+    best = fit(training, groups, split, options, folder, "distillation", resume)
+    judged["student"] = encoder.all()
+    groups_of = {"seen": ~held, "unseen": held}
+    return Distilled(student, trimmed.tokenizer_json, report(judged, goal, groups_of, trimmed.reason, best))
+
+
+def held_out(texts: list[str], share: float, seed: int) -> NDArray[np.bool_]:
+    """Choose distinct texts to keep away from training, with all the items that bear them, bool [n_items]."""
+    distinct = sorted(set(texts))
+    count = min(round(share * len(distinct)), len(distinct) - 1)
+    chosen = {distinct[row] for row in np.random.default_rng(seed).permutation(len(distinct))[:count]}
+    return np.array([text in chosen for text in texts], dtype=np.bool_)
+
+
+def further_texts(texts: list[str], held: NDArray[np.bool_], recipe: Recipe, seed: int) -> list[str]:
+    """Return views of the texts that training may see."""
+    sources = [text for text, out in zip(texts, held, strict=True) if not out]
+    made = views(sources, min(recipe.views * len(sources), recipe.most_views), seed)
+    kept_away = {text for text, out in zip(texts, held, strict=True) if out}
+    return [view for view in made if view not in kept_away]
+
+
+def goals(towers: Towers, teacher: Path, texts: list[str], further: list[str], progress: Progress) -> Tensor:
+    """Return the teacher's text parts, [M, d]: the catalogue's, then those of further texts.
+
+    Raises:
+        UsageError: The towers' own text part is not what this teacher gives for these texts.
+    """
+    if len(texts) != len(towers.text):
+        raise UsageError(f"got {len(texts)} texts for towers of {len(towers.text)} items; expected one per item")
+    projection = towers.projection.detach().cpu()
+    vectors = [cached_text_vectors(texts, teacher, progress)]
+    if further:
+        vectors.append(cached_text_vectors(further, teacher, progress))
+    if vectors[0].shape[1] != len(projection):
+        raise UsageError(
+            f"got a teacher of width {vectors[0].shape[1]}; expected {len(projection)}, as the towers were trained on"
+        )
+    goal = torch.from_numpy(np.concatenate(vectors)) @ projection
+    own = towers.text.detach().cpu()
+    away = float((goal[: len(own)] - own).norm() / own.norm().clamp(min=1e-12))
+    if away > AGREEMENT:
+        raise UsageError(
+            f"the text part of the towers is {away:.0%} away from what {teacher} gives for the catalogue; expected the "
+            "texts and the encoder that they were trained with"
+        )
+    return goal
+
+
+def open_teacher(folder: Path) -> Any:
+    """Return the encoder of a Hugging Face folder, in float32.
+
+    Raises:
+        DataError: There is none.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = transformers.AutoModel.from_pretrained(
+                folder, local_files_only=True, attn_implementation="eager"
+            ).float()
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(f"{folder} holds no text encoder ({first}); expected a model folder") from error
+    return model.eval()
+
+
+def frozen(towers: Towers) -> Towers:
+    """Return a copy of towers that no optimiser moves."""
+    copied = copy.deepcopy(towers)
+    return copied.requires_grad_(False)
+
+
+def cosine(vectors: Tensor, goal: Tensor) -> float | None:
+    """Return the mean cosine of rows, None where there are none."""
+    return float(nn.functional.cosine_similarity(vectors, goal).mean()) if len(goal) else None
+
+
+def report(
+    judged: dict[str, Tensor], goal: Tensor, groups: dict[str, NDArray[np.bool_]], vocabulary: str, best: float
+) -> dict[str, Any]:
+    """Say how near encoders come to the teacher's text parts.
+
+    Each of ``student``, ``start`` (before training) and ``random`` (the control) has, for ``seen`` and ``unseen``
+    catalogue texts and for ``further`` ones, the mean ``cosine``, and the mean ``centred`` cosine: with the mean of the
+    catalogue's goal taken off both sides. Much of every text part is that mean, so that a plain cosine flatters.
+    """
+    items = len(next(iter(groups.values())))
+    rows = {name: torch.from_numpy(np.flatnonzero(chosen)) for name, chosen in groups.items()}
+    rows["further"] = torch.arange(items, len(goal))
+    mean = goal[:items].mean(0)
+    said: dict[str, Any] = {"validation_ndcg10": best, "vocabulary": vocabulary}
+    said["texts"] = {name: len(one) for name, one in rows.items()}
+    for name, vectors in judged.items():
+        said[name] = {
+            "cosine": {group: cosine(vectors[one], goal[one]) for group, one in rows.items()},
+            "centred": {group: cosine(vectors[one] - mean, goal[one] - mean) for group, one in rows.items()},
+        }
+    return said

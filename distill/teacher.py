@@ -1,0 +1,168 @@
+"""The teacher: the towers over a pretrained text encoder, trained in two stages.
+
+Stage 1 trains residuals, recencies and biases on cached text vectors. Stage 2 lets the encoder's upper layers move,
+under an anchor to where they started, with the lower layers' activations cached. Each stage starts from the best of the
+one before and is kept only where validation NDCG@10 says it is better.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgerec.distill import checkpoint
+from edgerec.distill.calibration import calibrate_cold
+from edgerec.distill.encoder import MAX_TOKENS, cached_text_vectors, no_progress
+from edgerec.distill.text_training import LossWeights, TextTraining, TopLayers, mean_pool
+from edgerec.distill.towers import TowerConfig, Towers
+from edgerec.distill.training import TrainOptions, fit
+from edgerec.errors import UsageError
+from edgerec.files import write_json
+from edgerec.interactions import Dataset, Split
+
+STAGE_2 = TrainOptions(steps=150, evaluate_every=50, learning_rate=2e-5, patience=2)
+TOWERS_FASTER = 10.0  # learning rate of the towers against the encoder's, in stage 2
+ANCHOR = 10.0  # weight of the distance to the starting vectors (relative, squared)
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """How a teacher is trained."""
+
+    towers: TowerConfig = field(default_factory=TowerConfig)
+    stage_1: TrainOptions = field(default_factory=lambda: TrainOptions(steps=600))
+    stage_2: TrainOptions = STAGE_2
+    top_layers: int = 2  # trained in stage 2; 0 leaves the stage out
+
+
+class TeacherEncoder(nn.Module):
+    """The teacher's text encoder, pooled, normalised and projected: token ids int [B, L] to text parts [B, d]."""
+
+    projection: Tensor  # [T, d]
+
+    def __init__(self, folder: Path, projection: Tensor) -> None:
+        super().__init__()
+        self.model = transformers.AutoModel.from_pretrained(
+            folder, local_files_only=True, attn_implementation="eager"
+        ).eval()
+        self.register_buffer("projection", projection)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return text parts, [B, d]."""
+        hidden = self.model(input_ids, attention_mask).last_hidden_state
+        return functional.normalize(mean_pool(hidden, attention_mask), dim=-1) @ self.projection
+
+
+def fine_tune(
+    data: Dataset,
+    split: Split,
+    encoder: Path,
+    options: TeacherOptions,
+    out: Path,
+    resume: bool = False,
+    progress: Callable[[int], None] = no_progress,
+) -> dict[str, Any]:
+    """Train a teacher and write it as a model folder.
+
+    Args:
+        data: Catalogue and log.
+        split: Training happens on its ``train``, choices on its ``validation``.
+        encoder: Folder of a Hugging Face text encoder.
+        options: Sizes and schedule.
+        out: A new folder, or with ``resume`` an unfinished one.
+        resume: Go on from the last checkpoint.
+        progress: Called with the number of texts encoded.
+
+    Returns:
+        The report: validation NDCG@10 after each stage, and whether stage 2 was kept.
+
+    Raises:
+        UsageError: ``out`` holds something, or the encoder has no layers to train.
+        InterruptedTraining: Ctrl-C.
+    """
+    checkpoint.new_folder(out, resume)
+    vectors = cached_text_vectors(data.texts, encoder, progress)
+    torch.manual_seed(options.stage_1.seed)
+    towers = Towers(vectors, split.warm, options.towers)
+    report: dict[str, Any] = {"stage_1": run_stage_1(towers, split, options.stage_1, out, resume)}
+    refined = None
+    if options.top_layers:
+        refined, report["stage_2"] = run_stage_2(towers, data.texts, encoder, split, options, out, resume)
+        report["stage_2_kept"] = refined is not None
+    save_encoder(encoder, refined, out / checkpoint.ENCODER)
+    report["calibrated"] = calibrate_cold(towers, split)
+    checkpoint.save(
+        out, towers, data, split, {"kind": "teacher", "validation_ndcg10": report, "options": asdict(options)}
+    )
+    return report
+
+
+def run_stage_1(towers: Towers, split: Split, options: TrainOptions, out: Path, resume: bool) -> float:
+    """Train the towers, or take them from the finished stage of an interrupted run; return validation NDCG@10."""
+    done, note = out / "stage-1.safetensors", out / "stage-1.json"
+    if resume and note.exists():
+        towers.load_state_dict(load_file(done))
+        return float(json.loads(note.read_text())["validation_ndcg10"])
+    groups = towers.parameter_groups(options.weight_decay)
+    best = fit(towers, groups, split, options, out / "checkpoints" / "stage-1", "towers", resume)
+    checkpoint.save_towers(done, towers)
+    write_json(note, {"validation_ndcg10": best})
+    return best
+
+
+def run_stage_2(
+    towers: Towers, texts: list[str], encoder: Path, split: Split, options: TeacherOptions, out: Path, resume: bool
+) -> tuple[Any, float]:
+    """Train the encoder's upper layers with the towers.
+
+    Returns:
+        The encoder, or None where it stayed as it was, and the best validation NDCG@10.
+    """
+    tokenizer = transformers.AutoTokenizer.from_pretrained(encoder, local_files_only=True)
+    model = transformers.AutoModel.from_pretrained(encoder, local_files_only=True).eval()
+    require_layers(model, options.top_layers, encoder)
+    tokens = tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+    top = TopLayers(model, dict(tokens), options.top_layers, towers.projection)
+    both = TextTraining(towers, top, towers.text.clone(), LossWeights(vectors=ANCHOR))
+    stage = options.stage_2
+    groups = [{"params": list(top.layers.parameters()), "lr": stage.learning_rate, "weight_decay": stage.weight_decay}]
+    for group in towers.parameter_groups(stage.weight_decay):
+        groups.append({**group, "lr": TOWERS_FASTER * stage.learning_rate})
+    before = {name: value.clone() for name, value in top.layers.state_dict().items()}
+    best = fit(both, groups, split, stage, out / "checkpoints" / "stage-2", "top layers", resume)
+    if all(torch.equal(value, before[name]) for name, value in top.layers.state_dict().items()):
+        return None, best
+    both.refresh()
+    towers.text.copy_(both.table)
+    return model, best
+
+
+def require_layers(model: Any, wanted: int, encoder: Path) -> None:
+    """Refuse an encoder whose layers cannot be told apart, or that has too few."""
+    layers = getattr(getattr(model, "encoder", None), "layer", None)
+    if layers is None or not 0 < wanted <= len(layers):
+        has = "no encoder.layer" if layers is None else f"{len(layers)} layers"
+        raise UsageError(
+            f"{encoder} has {has}, stage 2 asked for the top {wanted}; expected a BERT-like encoder with as many: "
+            "lower --top-layers, or leave the stage out with --top-layers 0"
+        )
+
+
+def save_encoder(source: Path, refined: Any, out: Path) -> None:
+    """Write the text encoder in Hugging Face layout: the files as given, and new weights if it was trained."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if path.is_file() and (refined is None or path.suffix not in {".safetensors", ".bin"}):
+            shutil.copyfile(path, out / path.name)
+    if refined is not None:
+        refined.save_pretrained(out)

@@ -1,0 +1,170 @@
+"""Training a text encoder through the towers, at the cost of a sample of items per step.
+
+Re-encoding a whole catalogue each step would cost half a minute. So every item's text part stands in a table; a step
+re-encodes a sample of rows, puts them into the table with their gradient, and leaves the other rows as they were last
+computed. The teacher's second stage and the student's distillation are this one module: the first holds its encoder by
+an anchor to where it started, the second pulls its encoder to the teacher's vectors and distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgerec.distill.towers import PADDING, Towers
+from edgerec.interactions import FloatArray, Requests
+
+CHUNK = 128  # texts per forward pass of `refresh`
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What the terms of the loss count."""
+
+    next_item: float = 1.0  # cross-entropy of the true next item
+    vectors: float = 1.0  # distance to the goal vectors: the anchor, or the teacher
+    listwise: float = 0.0  # KL from the distribution over the catalogue that the goal vectors give
+    temperature: float = 1.0
+
+
+class TextTraining(nn.Module):
+    """Towers with an encoder that gives their text part.
+
+    Args:
+        towers: Trainable or frozen; all rows of their catalogue are re-encoded.
+        encoder: From text rows int [m] to vectors [m, d]; rows past the catalogue are further texts.
+        goal: [M, d] for all M >= n_items texts: where the vectors start, or the teacher's.
+        weights: Of the loss.
+        sample: Rows re-encoded per step.
+        held_out: bool [M]; rows never trained on, so that unseen titles can be judged.
+    """
+
+    table: Tensor  # [n_items, d]
+    goal: Tensor  # [M, d]
+    trained: Tensor  # int [m]: rows that may be drawn
+
+    def __init__(
+        self,
+        towers: Towers,
+        encoder: Callable[[Tensor], Tensor],
+        goal: Tensor,
+        weights: LossWeights,
+        sample: int = 64,
+        held_out: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.towers, self.encoder, self.weights, self.sample = towers, encoder, weights, sample
+        trained = torch.ones(len(goal), dtype=torch.bool) if held_out is None else ~held_out
+        self.register_buffer("table", goal[: len(towers.text)].clone())
+        self.register_buffer("goal", goal, persistent=False)
+        self.register_buffer("trained", trained.nonzero()[:, 0], persistent=False)
+
+    def draw(self, history: Tensor) -> Tensor:
+        """Return distinct rows to re-encode: half from the batch's items, half from all texts."""
+        items = history[history != PADDING].unique()
+        items = items[torch.isin(items, self.trained)]
+        seen = items[torch.randperm(len(items))[: self.sample // 2]]
+        rest = self.trained[torch.randperm(len(self.trained))[: self.sample - len(seen)]]
+        return torch.cat([seen, rest]).unique()
+
+    def forward(self, history: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return the weighted loss of [B, L] windows and of the re-encoded rows."""
+        rows = self.draw(history)
+        live = self.encoder(rows)
+        items = rows < len(self.table)
+        text = self.table.index_copy(0, rows[items], live[items])
+        self.table.copy_(text.detach())
+        loss = self.weights.vectors * vector_distance(live, self.goal[rows])
+        if self.weights.next_item or self.weights.listwise:
+            logits, columns = self.towers.logits(history, targets, text)
+            loss = loss + self.weights.next_item * functional.cross_entropy(logits, columns)
+        if self.weights.listwise:
+            with torch.no_grad():
+                taught, _ = self.towers.logits(history, targets, self.goal[: len(self.table)])
+            loss = loss + self.weights.listwise * listwise(logits, taught, self.weights.temperature)
+        return {"loss": loss}
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Re-encode the whole catalogue."""
+        for rows in torch.arange(len(self.table)).split(CHUNK):
+            self.table[rows] = self.encoder(rows)
+
+    def text(self) -> FloatArray:
+        """Return the text part as last encoded, float32 [n_items, d]."""
+        return self.table.cpu().numpy().copy()
+
+    def score(self, requests: Requests) -> FloatArray:
+        """Return scores of the whole catalogue with re-encoded texts, float32 [R, n_items]."""
+        return self.towers.arrays(self.text()).score(requests)
+
+
+def vector_distance(vectors: Tensor, goal: Tensor) -> Tensor:
+    """Return the mean squared distance per vector, relative to the goal's squared length: 0 is equal, 1 is nothing."""
+    return (vectors - goal).square().sum() / goal.square().sum().clamp(min=1e-12)
+
+
+def listwise(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """Return KL(teacher || student) over the catalogue, times temperature squared (Hinton et al. 2015)."""
+    student = functional.log_softmax(logits / temperature, dim=-1)
+    teacher = functional.log_softmax(taught / temperature, dim=-1)
+    return temperature**2 * functional.kl_div(student, teacher, log_target=True, reduction="batchmean")
+
+
+class TopLayers(nn.Module):
+    """The upper layers of a BERT-like encoder over cached activations of the lower ones.
+
+    Args:
+        model: A Hugging Face model with ``encoder.layer``.
+        tokens: ``input_ids`` and ``attention_mask`` int [n_items, L].
+        trained: Number of layers from the top that are trained.
+        projection: [T, d], frozen.
+    """
+
+    cached: Tensor
+    mask: Tensor
+    projection: Tensor
+
+    def __init__(self, model: Any, tokens: dict[str, Tensor], trained: int, projection: Tensor) -> None:
+        super().__init__()
+        below = len(model.encoder.layer) - trained
+        states = []
+        with torch.no_grad():
+            order = tokens["attention_mask"].sum(1).argsort()
+            for rows in order.split(CHUNK):
+                mask = tokens["attention_mask"][rows]
+                width = int(mask.sum(1).max())
+                output = model(tokens["input_ids"][rows, :width], mask[:, :width], output_hidden_states=True)
+                hidden = output.hidden_states[below]
+                states.append(functional.pad(hidden, (0, 0, 0, tokens["input_ids"].shape[1] - width)))
+        self.register_buffer("cached", torch.cat(states)[order.argsort()], persistent=False)
+        self.register_buffer("mask", tokens["attention_mask"], persistent=False)
+        self.register_buffer("projection", projection, persistent=False)
+        self.layers = nn.ModuleList(model.encoder.layer[below:])
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return text parts [m, d] of the texts at ``rows``."""
+        width = int(self.mask[rows].sum(1).max())
+        hidden, mask = self.cached[rows, :width], self.mask[rows, :width]
+        hidden = run_layers(self.layers, hidden, mask)
+        return functional.normalize(mean_pool(hidden, mask), dim=-1) @ self.projection
+
+
+def run_layers(layers: nn.ModuleList, hidden: Tensor, mask: Tensor) -> Tensor:
+    """Run encoder layers on hidden states [B, L, H] under a padding mask int [B, L]."""
+    additive = (1 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
+    for layer in layers:
+        output = layer(hidden, additive)
+        hidden = output[0] if isinstance(output, tuple) else output  # transformers 5 returns the tensor alone
+    return hidden
+
+
+def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over real tokens: [B, L, H] and int [B, L] -> [B, H]."""
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)

@@ -1,0 +1,255 @@
+"""The training loop of every stage: transformers' Trainer, judged by validation NDCG@10 over the full catalogue.
+
+Trainer brings batches, checkpoints, resuming, early stopping and TensorBoard. Ours are the windows that are drawn from
+the log, the metric, a progress bar, and an end to Ctrl-C that loses nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from edgerec.distill.towers import PADDING
+from edgerec.errors import InterruptedTraining, UsageError
+from edgerec.interactions import Ragged, Split
+from edgerec.metrics import validation_ndcg
+
+METRIC = "eval_ndcg10"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How one run of training goes."""
+
+    steps: int = 800
+    batch_size: int = 64  # users, a window of each
+    window: int = 100  # events; a longer history gives a random window each time
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    evaluate_every: int = 100  # steps
+    patience: int = 4  # evaluations without a better one
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1 or self.window < 1 or self.evaluate_every < 1:
+            raise UsageError(
+                f"got steps {self.steps}, batch {self.batch_size}, window {self.window}, evaluation every "
+                f"{self.evaluate_every}; expected at least 1 of each"
+            )
+
+
+class Windows:
+    """Random windows of histories: a collator from user rows to right-padded ``history`` and ``targets`` [B, L]."""
+
+    def __init__(self, histories: Ragged, window: int) -> None:
+        self.histories, self.window = histories, window
+
+    def users(self) -> list[int]:
+        """Return the users with something to predict."""
+        return np.flatnonzero(self.histories.lengths > 1).tolist()
+
+    def __call__(self, users: list[int]) -> dict[str, Tensor]:
+        """Draw a window of at most ``window + 1`` events per user: all but the last predict all but the first."""
+        drawn = []
+        for user in users:
+            events = self.histories[user]
+            last_start = max(len(events) - self.window - 1, 0)
+            start = int(torch.randint(last_start + 1, ()))  # torch's generator: Trainer saves and resumes its state
+            drawn.append(events[start : start + self.window + 1])
+        length = max(len(events) for events in drawn) - 1
+        batch = np.full((2, len(users), length), PADDING, dtype=np.int64)
+        for row, events in enumerate(drawn):
+            batch[0, row, : len(events) - 1] = events[:-1]
+            batch[1, row, : len(events) - 1] = events[1:]
+        return {"history": torch.from_numpy(batch[0]), "targets": torch.from_numpy(batch[1])}
+
+
+class RankingTrainer(Trainer):
+    """A Trainer whose evaluation ranks the full catalogue for the validation users.
+
+    A model scores requests (``edgerec.metrics.Scorer``), and may have ``refresh()`` to recompute what it caches.
+    """
+
+    def __init__(self, *args: Any, split: Split, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.split = split
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Return validation NDCG@10."""
+        model: Any = self.model
+        model.eval()
+        if hasattr(model, "refresh"):
+            model.refresh()
+        metrics = {METRIC: validation_ndcg(model, self.split, 10)}
+        model.train()
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class Interrupt(TrainerCallback):
+    """On Ctrl-C, ends the step in hand, saves a checkpoint and stops; a second Ctrl-C kills as usual."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask for a checkpoint and the end."""
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGINT while training runs (in the main thread, where Python delivers it)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self.asked = True
+            signal.signal(signal.SIGINT, previous)
+
+        previous = signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+class Bar(TrainerCallback):
+    """A rich progress bar on stderr (plain lines where that is no terminal) with the loss and the last NDCG@10."""
+
+    def __init__(self, label: str) -> None:
+        self.label, self.loss, self.ndcg, self.best = label, float("nan"), float("nan"), float("nan")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.console = Console(stderr=True)
+        self.progress = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
+
+    def text(self) -> str:
+        """Return what stands left of the bar."""
+        return f"{self.label}: loss {self.loss:.3f}, validation NDCG@10 {self.ndcg:.4f} (best {self.best:.4f})"
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Draw the bar."""
+        self.task = self.progress.add_task(self.text(), total=state.max_steps)
+        if self.console.is_terminal:
+            self.progress.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move on."""
+        self.progress.update(self.task, completed=state.global_step, description=self.text())
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Take the loss."""
+        self.loss = (logs or {}).get("loss", self.loss)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """Take the metric; without a terminal, print a line."""
+        self.ndcg = (metrics or {})[METRIC]
+        self.best = float(np.fmax(self.best, self.ndcg))
+        if not self.console.is_terminal:
+            self.console.print(f"step {state.global_step}/{state.max_steps}, {self.text()}", soft_wrap=True)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint: one whose ``trainer_state.json``, written last, is there."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=lambda path: int(path.name.split("-")[-1]), default=None)
+
+
+def arguments(folder: Path, options: TrainOptions) -> TrainingArguments:
+    """Return Trainer's arguments."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=options.steps,
+        per_device_train_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=min(50, options.steps // 10),
+        seed=options.seed,
+        eval_strategy="steps",
+        eval_steps=options.evaluate_every,
+        save_strategy="steps",
+        save_steps=options.evaluate_every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=METRIC,
+        greater_is_better=True,
+        logging_steps=20,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        report_to=["tensorboard"],
+    )
+
+
+def fit(
+    model: nn.Module,
+    groups: list[dict[str, Any]],
+    split: Split,
+    options: TrainOptions,
+    folder: Path,
+    label: str,
+    resume: bool = False,
+) -> float:
+    """Train a model on random windows of the log and leave it at its best step.
+
+    Args:
+        model: Returns ``{"loss": ...}`` from ``history`` and ``targets``, and scores requests.
+        groups: AdamW's parameter groups.
+        split: Where windows and validation come from.
+        options: How the run goes.
+        folder: For checkpoints and TensorBoard's scalars.
+        label: What the progress bar says.
+        resume: Go on from the last checkpoint in ``folder``, if there is one.
+
+    Returns:
+        The best validation NDCG@10; that of the model as given counts too.
+
+    Raises:
+        InterruptedTraining: Ctrl-C; a checkpoint was saved.
+    """
+    model.eval()
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    floor = validation_ndcg(model, split, 10)  # type: ignore[arg-type]
+    windows, interrupt = Windows(split.train, options.window), Interrupt()
+    trainer: Any = RankingTrainer(
+        split=split,
+        model=model,
+        args=arguments(folder, options),
+        train_dataset=windows.users(),
+        eval_dataset=split.validation.users.tolist(),  # Trainer wants one; `evaluate` takes the split
+        data_collator=windows,
+        optimizers=(torch.optim.AdamW(groups, lr=options.learning_rate), None),
+        callbacks=[EarlyStoppingCallback(options.patience), interrupt, Bar(label)],
+    )
+    trainer.remove_callback(PrinterCallback)  # ours is the bar
+    checkpoint = last_checkpoint(folder) if resume else None
+    with interrupt.listening():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if interrupt.asked:
+        raise InterruptedTraining(f"stopped at step {trainer.state.global_step}; go on with --resume ({folder})")
+    best = float(trainer.state.best_metric or 0.0)
+    if floor > best:  # training made it worse: keep what it started from
+        model.load_state_dict(start)
+    model.eval()
+    return max(best, floor)

@@ -1,0 +1,35 @@
+"""``edgerec export``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edgerec.commands import json_option
+from edgerec.export import PRECISIONS, TARGETS
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", type=click.Choice(TARGETS), default=TARGETS[0], show_default=True)
+@click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .edgerec file to write.")
+@json_option
+def export(model: Path, target: str, precision: str, out: Path, as_json: bool) -> None:
+    """Compile a teacher or student folder into one .edgerec file."""
+    from edgerec.errors import require
+
+    for module in ("torch", "transformers", "onnx"):
+        require(module, "export")
+    from edgerec.distill.checkpoint import load
+    from edgerec.export.package import package
+
+    report = package(load(model), precision, out)
+    if as_json:
+        click.echo(json.dumps({"bundle": str(out), **report}, ensure_ascii=False))
+        return
+    click.echo(f"{out}: {report['bytes'] / 1e6:.2f} MB, {precision}")
+    for name, value in report["parity"].items():
+        click.echo(f"  {name}: {value:.3g}")

@@ -1,0 +1,80 @@
+"""``item_encoder.onnx``: token ids in; the text vector for search and a new item's vectors out.
+
+Pooling, projection and the cold items' gain are inside the graph, so that a device needs a tokenizer and one call. The
+INT8 variant is onnxruntime's dynamic quantization: per channel, weights of 7 bits (``reduce_range``; full range
+saturates on AVX2 without VNNI), the token embedding included.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+OPSET = 17
+INPUTS = ("input_ids", "attention_mask")
+OUTPUTS = ("text_vector", "item_in", "item_out")
+
+
+class ItemEncoder(nn.Module):
+    """A text encoder with what the bundle's graph gives.
+
+    Args:
+        encoder: From ``input_ids`` and ``attention_mask`` int [B, L] to text parts [B, d].
+        gain: What a cold item's vectors are multiplied by.
+    """
+
+    def __init__(self, encoder: nn.Module, gain: float) -> None:
+        super().__init__()
+        self.encoder, self.gain = encoder, gain
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``text_vector`` (rows of norm 1), ``item_in`` and ``item_out``, each [B, d]."""
+        part = self.encoder(input_ids, attention_mask)
+        item = part * self.gain
+        return functional.normalize(part, dim=-1), item, item.clone()
+
+
+def export_fp32(module: ItemEncoder, vocabulary: int) -> bytes:
+    """Return the graph with named dynamic batch and length.
+
+    Args:
+        module: In evaluation mode.
+        vocabulary: Number of tokens; the example that is traced has two different lengths and no zeros but padding.
+    """
+    ids = torch.randint(1, vocabulary, (2, 7), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    axes: dict[str, dict[int, str]] = {name: {0: "batch", 1: "length"} for name in INPUTS}
+    axes |= {name: {0: "batch"} for name in OUTPUTS}
+    with warnings.catch_warnings(), TemporaryDirectory() as folder:
+        path = Path(folder) / "fp32.onnx"
+        warnings.simplefilter("ignore")  # the tracer's own: it is the legacy path, and fuses best in onnxruntime
+        torch.onnx.export(
+            module,
+            (ids, mask),
+            path,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        return path.read_bytes()
+
+
+def quantize(graph: bytes) -> bytes:
+    """Return the dynamic INT8 variant of a graph."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with TemporaryDirectory() as folder:
+        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        source.write_bytes(graph)
+        options: dict[str, Any] = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
+        quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gather"], **options)
+        return target.read_bytes()

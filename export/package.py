@@ -1,0 +1,187 @@
+"""A trained model folder -> one ``.edgerec`` file, behind a gate: what the file answers must be what torch answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import tokenizers
+import torch
+from torch import nn
+
+from edgerec import __version__
+from edgerec.bundle import write_bundle
+from edgerec.distill.checkpoint import Checkpoint
+from edgerec.distill.encoder import MAX_TOKENS
+from edgerec.distill.student import load as load_student
+from edgerec.distill.teacher import TeacherEncoder
+from edgerec.errors import ParityError, UsageError
+from edgerec.export import PRECISIONS
+from edgerec.export.goldens import TEXTS, K, goldens, ranked, torch_scores
+from edgerec.export.item_encoder import ItemEncoder, export_fp32, quantize
+from edgerec.export.recommender_graph import recommender_graph
+from edgerec.files import atomic_path
+from edgerec.runtime import Recommender
+from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, FloatArray, Tower, pack
+from edgerec.runtime.verify import verify
+
+# What a precision may cost a text vector, as cosine distance. fp32: float32 sums in another order. int8-dynamic: one
+# weight in 127 steps and one activation in 255 moved MiniLM's vectors by 0.01 to 0.03, and a narrow student's by more.
+TEXT_TOLERANCE = {"fp32": 1e-5, "int8-dynamic": 0.1}
+TABLE_OVERLAP = 0.9  # of the top 10 that rounding the tables to INT8 must leave, on average over real histories
+
+
+def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]:
+    """Export a model folder.
+
+    Args:
+        checkpoint: A teacher or a student.
+        precision: Of the text encoder, one of ``PRECISIONS``; the item tables are INT8 in each.
+        out: The file to write, whole or not at all.
+
+    Returns:
+        A JSON value: ``bytes``, ``members`` (sizes) and ``parity``.
+
+    Raises:
+        UsageError: Unknown precision.
+        ParityError: The file does not answer as torch does; nothing was written.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    encoder = text_encoder(checkpoint)
+    tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.encoder / TOKENIZER))
+    tower = shipped_tower(checkpoint, encoder, tokenizer)
+    module = ItemEncoder(encoder, checkpoint.towers.arrays().cold_gain).eval()
+    graph = export_fp32(module, tokenizer.get_vocab_size())
+    graph = graph if precision == "fp32" else quantize(graph)
+    texts = spread(checkpoint.texts, TEXTS)
+    histories = [[row + 1 for row in history] for history in checkpoint.histories]
+    vectors = encode_texts(module, tokenizer, texts)
+    members, model = pack(tower)
+    members = {
+        GRAPH: recommender_graph(tower).SerializeToString(),
+        ENCODER: graph,
+        TOKENIZER: plain(tokenizer).to_str().encode(),
+        GOLDENS: goldens(tower, histories, texts, vectors, TEXT_TOLERANCE[precision]),
+        **members,
+    }
+    manifest = {"model": model, "precision": {"text_encoder": precision, "tables": "int8"}, **origin(checkpoint)}
+    with atomic_path(out) as temporary:
+        write_bundle(temporary, manifest, members)
+        parity = referee(temporary, tower, histories)
+        write_bundle(temporary, {**manifest, "parity": parity}, members)
+    return {
+        "bytes": out.stat().st_size,
+        "members": {name: len(data) for name, data in members.items()},
+        "parity": parity,
+    }
+
+
+def text_encoder(checkpoint: Checkpoint) -> nn.Module:
+    """Return the module from token ids to text parts of a model folder."""
+    if checkpoint.info["kind"] == "student":
+        return load_student(checkpoint.encoder)[0].eval()
+    return TeacherEncoder(checkpoint.encoder, checkpoint.towers.projection).eval()
+
+
+def shipped_tower(checkpoint: Checkpoint, encoder: nn.Module, tokenizer: Any) -> Tower:
+    """Return the tables that ship: the teacher's text parts for warm items, and for cold ones the shipped encoder's.
+
+    So a cold item scores as it would if the device had added it.
+    """
+    towers = checkpoint.towers
+    text = towers.text.numpy().copy()
+    cold = np.flatnonzero(~towers.warm.numpy())
+    if len(cold):
+        module = ItemEncoder(encoder, 1.0).eval()
+        text[cold] = encode_texts(module, tokenizer, [checkpoint.texts[row] for row in cold], output=1)
+    arrays = towers.arrays(text)
+    return Tower(
+        decays=arrays.decays,
+        mix=arrays.mix,
+        scale=arrays.scale,
+        item_out=arrays.item_out,
+        item_in=None if arrays.shared else arrays.item_in,
+        bias=arrays.bias,
+        popularity=np.array(checkpoint.counts, np.float32),
+        text=unit(text),
+        ids=checkpoint.ids,
+        titles=checkpoint.titles,
+        mask_seen=checkpoint.info["data"]["mask_seen"],
+        cold_bias=arrays.cold_bias,
+        max_tokens=MAX_TOKENS,
+    )
+
+
+def unit(rows: FloatArray) -> FloatArray:
+    """Return rows of length 1 (a row of zeros stays)."""
+    return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+def plain(tokenizer: Any) -> Any:
+    """Return a tokenizer that neither pads nor truncates: the runtime does both."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+@torch.no_grad()
+def encode_texts(
+    module: ItemEncoder, tokenizer: Any, texts: Sequence[str], output: int = 0, batch: int = 64
+) -> FloatArray:
+    """Return one of the module's outputs for texts, float32 [n, d], as torch computes it on padded batches."""
+    tokenizer.enable_truncation(MAX_TOKENS)
+    tokenizer.enable_padding()
+    parts = []
+    for start in range(0, len(texts), batch):
+        encoded = tokenizer.encode_batch(list(texts[start : start + batch]))
+        ids, mask = (torch.tensor([getattr(e, name) for e in encoded]) for name in ("ids", "attention_mask"))
+        parts.append(module(ids, mask)[output].numpy())
+    return np.concatenate(parts)
+
+
+def spread(values: Sequence[str], count: int) -> list[str]:
+    """Return up to ``count`` values, evenly spread from shortest to longest, so that lengths vary."""
+    ordered = sorted(values, key=len)
+    return [ordered[int(row)] for row in np.linspace(0, len(ordered) - 1, min(count, len(ordered)))]
+
+
+def referee(path: Path, tower: Tower, histories: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Replay the goldens, and compare the file's rankings with those of the tower before rounding.
+
+    Raises:
+        ParityError: Either differs by more than the precision may cost.
+    """
+    report = verify(path)
+    recommender = Recommender.load(path)
+    overlaps = []
+    for history in histories:
+        wanted = ranked(torch_scores(tower, history), history if tower.mask_seen else [], K)
+        ids = [tower.ids[row - 1] for row in history]
+        got = {entry.item for entry in recommender.recommend(ids, K)}
+        overlaps.append(len(got & {tower.ids[row - 1] for row in wanted}) / max(len(wanted), 1))
+    overlap = float(np.mean(overlaps)) if overlaps else 1.0
+    if overlap < TABLE_OVERLAP:
+        raise ParityError(
+            f"INT8 tables keep {overlap:.0%} of torch's top {K} over {len(overlaps)} histories; expected at least "
+            f"{TABLE_OVERLAP:.0%}; nothing was written: train longer, or with a larger --embedding-size"
+        )
+    return {
+        "top10_overlap_with_fp32": overlap,
+        "largest_score_difference": report["largest_score_difference"],
+        "largest_text_distance": report["largest_text_distance"],
+    }
+
+
+def origin(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the manifest's record of where the bundle comes from."""
+    return {
+        "kind": checkpoint.info["kind"],
+        "data": checkpoint.info["data"],
+        "split": checkpoint.info["split"],
+        "validation_ndcg10": checkpoint.info["validation_ndcg10"],
+        "versions": {"edgerec": __version__, "torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
+    }
