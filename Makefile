@@ -2,13 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: setup test bench lint fix
+.PHONY: setup demo test bench lint fix
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	touch $@
+
+# the main job on real data; finished steps are not repeated
+demo: setup
+	$(VENV)/bin/edgerec demo
 
 test: setup
 	$(VENV)/bin/python -m pytest

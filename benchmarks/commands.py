@@ -18,33 +18,46 @@ KS = (10, 5, 20)
 @split_option
 @click.option("--encoder", type=click.Path(path_type=Path), help="Folder of a text encoder.  [default: minilm-l6]")
 @click.option("--no-text", is_flag=True, help="Leave out the baselines that need a text encoder (and torch).")
+@click.option(
+    "--baselines/--no-baselines", "with_baselines", default=True, show_default=True, help="Fit and tune them."
+)
+@click.option("--model", "models", type=click.Path(path_type=Path), multiple=True, help="A teacher or student folder.")
+@click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="An .edgerec file.")
 @click.option("--trec", type=click.Path(path_type=Path), help="Folder for TREC runs and qrels.")
 @click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON.")
 @json_option
 def evaluate(
-    kind: str, encoder: Path | None, no_text: bool, trec: Path | None, out: Path | None, as_json: bool, **options: Any
+    kind: str,
+    encoder: Path | None,
+    no_text: bool,
+    with_baselines: bool,
+    models: tuple[Path, ...],
+    bundles: tuple[Path, ...],
+    trec: Path | None,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Score baselines on one data set."""
-    from edgerec.errors import require
-
-    for module in ("scipy", "sklearn"):  # what the baselines import
-        require(module, "distill")
+    """Score baselines, models and bundles on one data set."""
     from edgerec.benchmarks.environment import environment
     from edgerec.benchmarks.evaluate import evaluate as score
     from edgerec.benchmarks.evaluate import table
-    from edgerec.distill.baselines import baselines
-    from edgerec.distill.encoder import cached_text_vectors
+    from edgerec.benchmarks.shipped import BundleScorer
+    from edgerec.errors import UsageError
     from edgerec.files import write_json
-    from edgerec.sources import fetch
     from edgerec.splits import split
 
     dataset = load_data(**options)
     divided = split(dataset, kind)
-    vectors = None
-    if not no_text:
-        folder = encoder or fetch("minilm-l6", options["offline"])
-        vectors = cached_text_vectors(dataset.texts, folder, encoding_progress(len(dataset.texts)))
-    rows, rankings = score(baselines(divided, dataset.texts, vectors), divided, KS)
+    scorers: dict[str, Any] = {}
+    if with_baselines:
+        scorers |= fitted_baselines(dataset, divided, encoder, no_text, options["offline"])
+    for folder in models:
+        scorers |= model_subjects(folder, dataset)
+    scorers |= {f"shipped file {path.name}": BundleScorer(path, dataset) for path in bundles}
+    if not scorers:
+        raise UsageError("nothing to score; expected --baselines, a --model or a --bundle")
+    rows, rankings = score(scorers, divided, KS)
     result = {
         "schema": "edgerec-quality-1",
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "events": len(dataset.users)},
@@ -61,6 +74,33 @@ def evaluate(
     masked = "seen items masked" if divided.mask_seen else "repeats unmasked"
     caption = f"{dataset.name}, {kind}, {len(divided.test)} users, full catalogue of {divided.n_items}, {masked}"
     click.echo(json.dumps(result) if as_json else f"{caption}\n\n{table(rows)}")
+
+
+def fitted_baselines(dataset: Any, divided: Any, encoder: Path | None, no_text: bool, offline: bool) -> dict[str, Any]:
+    """Return the tuned baselines, those of the text encoder included unless they are not wanted."""
+    from edgerec.errors import require
+
+    for module in ("scipy", "sklearn"):
+        require(module, "distill")
+    from edgerec.distill.baselines import baselines
+    from edgerec.distill.encoder import cached_text_vectors
+    from edgerec.sources import fetch
+
+    vectors = None
+    if not no_text:
+        folder = encoder or fetch("minilm-l6", offline)
+        vectors = cached_text_vectors(dataset.texts, folder, encoding_progress(len(dataset.texts)))
+    return baselines(divided, dataset.texts, vectors)
+
+
+def model_subjects(folder: Path, dataset: Any) -> dict[str, Any]:
+    """Return what a model folder is scored as, under its name."""
+    from edgerec.distill.checkpoint import load
+    from edgerec.distill.evaluation import subjects
+
+    model = load(folder)
+    model.require_data(dataset)
+    return {f"{folder.name}: {name}": scorer for name, scorer in subjects(model).items()}
 
 
 def write_trec(folder: Path, rankings: Any, requests: Any, dataset: Any) -> None:

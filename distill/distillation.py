@@ -33,18 +33,18 @@ from edgerec.interactions import Split
 
 AGREEMENT = 0.02  # relative distance up to which the towers' text part is the teacher's: another machine's rounding
 
-OPTIONS = TrainOptions(steps=1500, batch_size=16, window=50, learning_rate=1e-3, evaluate_every=150, patience=4)
+OPTIONS = TrainOptions(steps=1500, batch_size=16, window=50, learning_rate=3e-3, evaluate_every=150, patience=10)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What a student learns from."""
 
-    weights: LossWeights = LossWeights(next_item=0.2, vectors=10.0, listwise=1.0)
+    weights: LossWeights = LossWeights(next_item=0.05, vectors=30.0, listwise=1.0)
     sample: int = 128  # texts re-encoded per step
     views: int = 2  # further texts per catalogue text
     most_views: int = 4000  # in all: the teacher encodes 200 a second on one core
-    held_out: float = 0.05  # share of distinct catalogue texts never trained on
+    held_out: float = 0.02  # share of distinct catalogue texts never trained on
     words: int = WORDS  # common words kept in the vocabulary
 
     def __post_init__(self) -> None:

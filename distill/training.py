@@ -177,7 +177,8 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def arguments(folder: Path, options: TrainOptions) -> TrainingArguments:
-    """Return Trainer's arguments."""
+    """Return Trainer's arguments; a short run is judged at its end."""
+    every = min(options.evaluate_every, options.steps)
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=options.steps,
@@ -187,9 +188,9 @@ def arguments(folder: Path, options: TrainOptions) -> TrainingArguments:
         warmup_steps=min(50, options.steps // 10),
         seed=options.seed,
         eval_strategy="steps",
-        eval_steps=options.evaluate_every,
+        eval_steps=every,
         save_strategy="steps",
-        save_steps=options.evaluate_every,
+        save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=True,
         metric_for_best_model=METRIC,
@@ -228,9 +229,11 @@ def fit(
     Raises:
         InterruptedTraining: Ctrl-C; a checkpoint was saved.
     """
-    model.eval()
+    scorer: Any = model.eval()
+    if hasattr(scorer, "refresh"):
+        scorer.refresh()  # the floor is what the model computes, not what its tables were filled with
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    floor = validation_ndcg(model, split, 10)  # type: ignore[arg-type]
+    floor = validation_ndcg(scorer, split, 10)
     windows, interrupt = Windows(split.train, options.window), Interrupt()
     trainer: Any = RankingTrainer(
         split=split,

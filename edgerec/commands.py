@@ -21,10 +21,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 split_option = click.option("--split", "kind", type=click.Choice(SPLITS), default=SPLITS[0], show_default=True)
 
 
-def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which data set, and how to read it, as the arguments of ``load_data``."""
+def data_from(default: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds ``load_data``'s arguments: which data set (or a default), and how to read it."""
     options = [
-        click.argument("source"),
+        click.argument("source", required=default is None, default=default),
         click.option("--offline", is_flag=True, help="Never download; use the cache."),
         click.option("--user-column", "user"),
         click.option("--item-column", "item"),
@@ -38,9 +38,16 @@ def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--repeats/--no-repeats", default=None, help="Whether repeat purchases are common.  [default: seen]"
         ),
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+data_options = data_from()
 
 
 def load_data(source: str, offline: bool, **columns: Any) -> Dataset:

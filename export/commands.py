@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgerec.commands import json_option
+from edgerec.commands import data_from, json_option, load_data, split_option
 from edgerec.export import PRECISIONS, TARGETS
 
 
@@ -33,3 +34,22 @@ def export(model: Path, target: str, precision: str, out: Path, as_json: bool) -
     click.echo(f"{out}: {report['bytes'] / 1e6:.2f} MB, {precision}")
     for name, value in report["parity"].items():
         click.echo(f"  {name}: {value:.3g}")
+
+
+@click.command()
+@data_from("ml-100k")
+@split_option
+@click.option("--out", type=click.Path(path_type=Path), default=Path("edgerec-demo"), show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def demo(kind: str, out: Path, seed: int, **options: Any) -> None:
+    """Fetch, fine-tune, distill, export, verify, recommend and evaluate on ml-100k."""
+    from edgerec.errors import require
+
+    for module in ("torch", "transformers", "onnx", "sklearn"):
+        require(module, "export")
+    from edgerec.export.demo import demo as run
+    from edgerec.sources import fetch
+    from edgerec.splits import split
+
+    data = load_data(**options)
+    run(data, split(data, kind), fetch("minilm-l6", options["offline"]), out, click.echo, seed)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
+
+import pytest
 
 from edgerec.data import load
 from edgerec.distill.baselines import Profile

@@ -1,0 +1,235 @@
+"""The main job end to end on the ring: every stage's command, from files to recommendations and back to refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+import pytest
+
+from edgerec.bundle import Bundle, write_bundle
+from edgerec.cli import group
+from edgerec.errors import EdgerecError, ParityError, UsageError
+
+
+def run(*arguments: object) -> Result:
+    """Run a command and raise what it raises."""
+    return CliRunner().invoke(group, [str(one) for one in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is trained once."""
+    return tmp_path_factory.mktemp("pipeline")
+
+
+@pytest.fixture(scope="module")
+def source(home: Path) -> Path:
+    """The ring with titles of several scripts, and one item that nobody took."""
+    folder = home / "data"
+    folder.mkdir()
+    items = [f"i{n},Title {'red' if n % 2 else 'blue'} {n} 영화 🎉" for n in range(12)] + ["cold,Title red 11 영화"]
+    log = [f"u{u},i{(u + t) % 12},{1_600_000_000 + 60 * t}" for u in range(40) for t in range(6)]
+    (folder / "items.csv").write_text("item_id,title\n" + "\n".join(items), encoding="utf-8")
+    (folder / "interactions.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(log))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(home: Path, source: Path, small_bert: Path) -> Path:
+    """A trained teacher."""
+    out = home / "teacher"
+    options = ("--steps", 60, "--batch-size", 16, "--learning-rate", 0.05, "--embedding-size", 16, "--tie", "separate")
+    result = run("fine-tune", source, "--encoder", small_bert, "--out", out, "--top-layers", 1, *options, "--json")
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["stage_1"] > 0.8
+    assert report["stage_2"] >= report["stage_1"]
+    return out
+
+
+@pytest.fixture(scope="module")
+def student(home: Path, source: Path, teacher: Path, monkeypatch_module: pytest.MonkeyPatch) -> Path:
+    """A distilled student, of a size that the small teacher can give."""
+    from edgerec.distill import student as sizes
+
+    monkeypatch_module.setitem(sizes.PRESETS, "tiny", sizes.StudentConfig(1, 12, 2, 24))
+    out = home / "student"
+    result = run("distill", source, "--teacher", teacher, "--out", out, "--steps", 60, "--batch-size", 16, "--json")
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["student"]["cosine"]["seen"] > report["random"]["cosine"]["seen"]
+    return out
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module() -> Any:
+    """A monkeypatch that lasts as long as the module."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def bundle(home: Path, student: Path) -> Path:
+    """The exported student."""
+    path = home / "ring.edgerec"
+    run("export", student, "--out", path)
+    return path
+
+
+def test_the_bundle_recommends_the_next_of_the_ring_and_verifies(bundle: Path) -> None:
+    found = json.loads(run("recommend", bundle, "i3", "i4", "--k", 3, "--json").stdout)
+    assert found[0]["item"] == "i5"
+    assert found[0]["title"] == "Title red 5 영화 🎉"
+    assert json.loads(run("verify", bundle, "--json").stdout)["texts"] > 0
+    assert json.loads(run("search", bundle, "Title red 5 영화 🎉", "--json").stdout)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8-dynamic"])
+def test_a_teacher_can_ship_too(teacher: Path, tmp_path: Path, precision: str) -> None:
+    result = json.loads(
+        run("export", teacher, "--precision", precision, "--out", tmp_path / "t.edgerec", "--json").stdout
+    )
+    assert result["parity"]["top10_overlap_with_fp32"] > 0.9
+    assert result["parity"]["largest_text_distance"] < (1e-5 if precision == "fp32" else 0.1)
+
+
+def test_an_added_item_scores_as_the_exported_cold_item_of_the_same_text(bundle: Path) -> None:
+    from edgerec.runtime import Recommender
+
+    recommender = Recommender.load(bundle)
+    recommender.add_items({"new": "Title red 11 영화"})
+    scores = {entry.item: entry.score for entry in recommender.recommend(["i3"], 20)}
+    assert scores["new"] == pytest.approx(scores["cold"], abs=0.3)  # the one is INT8, the other from an INT8 encoder
+
+
+def test_a_graph_that_computes_something_else_stops_the_export_and_nothing_is_written(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from edgerec.distill.checkpoint import load
+    from edgerec.export import package
+    from edgerec.export.recommender_graph import recommender_graph
+
+    monkeypatch.setattr(package, "recommender_graph", lambda tower: recommender_graph(replace(tower, mix=-tower.mix)))
+    with pytest.raises(ParityError, match="goldens fail"):
+        package.package(load(student), "fp32", tmp_path / "out" / "bad.edgerec")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_an_interrupted_export_leaves_nothing(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgerec.distill.checkpoint import load
+    from edgerec.export import package
+
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(package, "referee", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        package.package(load(student), "fp32", tmp_path / "out" / "bad.edgerec")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_corrupted_encoder_with_right_hashes_fails_verify(bundle: Path, tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    opened = Bundle(bundle)
+    members = {name: bytes(opened[name]) for name in opened.manifest["members"]}
+    graph = onnx.load_from_string(members["item_encoder.onnx"])
+    last = next(node for node in graph.graph.node if "text_vector" in node.output)
+    last.output[0] = "before"
+    graph.graph.node.append(helper.make_node("Neg", ["before"], ["text_vector"]))
+    members["item_encoder.onnx"] = graph.SerializeToString()
+    write_bundle(tmp_path / "bad.edgerec", opened.manifest, members)
+    with pytest.raises(ParityError, match="golden text"):
+        run("verify", tmp_path / "bad.edgerec")
+
+
+def test_a_folder_in_use_other_data_and_a_model_folder_that_is_none_are_refused(
+    home: Path, source: Path, teacher: Path, student: Path, small_bert: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="exists already"):
+        run("fine-tune", source, "--encoder", small_bert, "--out", teacher)
+    other = tmp_path / "other"
+    shutil.copytree(source, other)
+    (other / "items.csv").write_text((source / "items.csv").read_text("utf-8").replace("red", "green"), "utf-8")
+    with pytest.raises(UsageError, match="was made from"):
+        run("distill", other, "--teacher", teacher, "--out", tmp_path / "s")
+    with pytest.raises(UsageError, match="expected a folder that fine-tune wrote"):
+        run("distill", source, "--teacher", student, "--out", tmp_path / "s")
+    with pytest.raises(EdgerecError, match="holds no finished model"):
+        run("export", source, "--out", tmp_path / "x.edgerec")
+
+
+def test_the_demo_repeats_no_finished_step_and_reports_the_shipped_file_beside_the_baselines(
+    source: Path, teacher: Path, student: Path, small_bert: Path, tmp_path: Path
+) -> None:
+    from edgerec.data import load
+    from edgerec.export.demo import demo
+    from edgerec.splits import split
+
+    for name, folder in (("teacher", teacher), ("student", student)):
+        shutil.copytree(folder, tmp_path / name)
+    data, lines = load(str(source)), []
+    report = demo(data, split(data), small_bert, tmp_path, lines.append)
+    assert set(report["seconds"]) == {"export", "verify", "recommend", "evaluate", "measure"}
+    hr = {row["name"]: row["test"][0]["hr"]["mean"] for row in report["rows"]}
+    assert hr["shipped file"] == pytest.approx(hr["teacher"], abs=0.1)
+    assert {"ItemKNN", "student, re-encoded", "random encoder, text-only"} <= set(hr)
+    assert report["latency"]["search, one query"]["n"] == 300
+    assert json.loads((tmp_path / "demo.json").read_text("utf-8"))["rows"] == report["rows"]
+    assert any("what the user took next: Title" in line for line in lines)
+
+
+def test_ctrl_c_in_training_leaves_a_checkpoint_that_resume_goes_on_from(
+    source: Path, small_bert: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "teacher"
+    options = ["--encoder", str(small_bert), "--out", str(out), "--top-layers", "0", "--batch-size", "8"]
+    command = [sys.executable, "-m", "edgerec", "fine-tune", str(source), *options]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    for line in process.stderr:  # the first evaluation: training is under way
+        if "step 100/" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 130
+    assert "--resume" in rest and "Traceback" not in rest
+    saved = sorted((out / "checkpoints" / "stage-1").glob("checkpoint-*/trainer_state.json"))
+    steps = max(json.loads(path.read_text())["global_step"] for path in saved)
+    assert steps >= 100
+    again = subprocess.run(
+        [*command, "--steps", str(steps + 1), "--resume", "--json"], capture_output=True, text=True, env=environment
+    )
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout.splitlines()[-1])["stage_1"] > 0
+    assert (out / "model.json").exists()
+
+
+def test_evaluate_scores_models_and_bundles_of_the_same_data_only(
+    source: Path, teacher: Path, bundle: Path, tmp_path: Path
+) -> None:
+    options = ("--no-baselines", "--model", teacher, "--bundle", bundle, "--json")
+    rows = json.loads(run("evaluate", source, *options).stdout)["rows"]
+    assert [row["name"] for row in rows] == [
+        "teacher: teacher",
+        "teacher: teacher, text-only",
+        "shipped file ring.edgerec",
+    ]
+    with pytest.raises(UsageError, match="nothing to score"):
+        run("evaluate", source, "--no-baselines")
+    other = tmp_path / "other"
+    shutil.copytree(source, other)
+    (other / "items.csv").write_text((source / "items.csv").read_text("utf-8").replace("red", "green"), "utf-8")
+    with pytest.raises(UsageError, match="was made from"):
+        run("evaluate", other, "--no-baselines", "--bundle", bundle)
