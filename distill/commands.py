@@ -19,7 +19,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for the model."),
         click.option("--resume", is_flag=True, help="Go on with an interrupted run in --out."),
-        click.option("--steps", type=int, help="Training steps at most.  [default: the stage's]"),
+        click.option("--steps", type=int, help="Steps at most; of fine-tune's first stage.  [default: the stage's]"),
         click.option("--batch-size", type=int, help="Users per step.  [default: the stage's]"),
         click.option("--learning-rate", type=float, help="[default: the stage's]"),
         click.option("--seed", type=int, default=0, show_default=True),

@@ -139,7 +139,7 @@ def run_stage_2(
     for group in towers.parameter_groups(stage.weight_decay):
         groups.append({**group, "lr": TOWERS_FASTER * stage.learning_rate})
     before = {name: value.clone() for name, value in top.layers.state_dict().items()}
-    best = fit(both, groups, split, stage, out / "checkpoints" / "stage-2", "top layers", resume)
+    best = fit(both, groups, split, stage, out / "checkpoints" / "stage-2", "top layers", resume, strict=True)
     if all(torch.equal(value, before[name]) for name, value in top.layers.state_dict().items()):
         return None, best
     both.refresh()

@@ -211,6 +211,7 @@ def fit(
     folder: Path,
     label: str,
     resume: bool = False,
+    strict: bool = False,
 ) -> float:
     """Train a model on random windows of the log and leave it at its best step.
 
@@ -222,6 +223,7 @@ def fit(
         folder: For checkpoints and TensorBoard's scalars.
         label: What the progress bar says.
         resume: Go on from the last checkpoint in ``folder``, if there is one.
+        strict: Keep the model as given unless training made it better; without, an equal one is replaced.
 
     Returns:
         The best validation NDCG@10; that of the model as given counts too.
@@ -252,7 +254,7 @@ def fit(
     if interrupt.asked:
         raise InterruptedTraining(f"stopped at step {trainer.state.global_step}; go on with --resume ({folder})")
     best = float(trainer.state.best_metric or 0.0)
-    if floor > best:  # training made it worse: keep what it started from
+    if floor > best or (strict and floor == best):
         model.load_state_dict(start)
     model.eval()
     return max(best, floor)

@@ -233,3 +233,31 @@ def test_evaluate_scores_models_and_bundles_of_the_same_data_only(
     (other / "items.csv").write_text((source / "items.csv").read_text("utf-8").replace("red", "green"), "utf-8")
     with pytest.raises(UsageError, match="was made from"):
         run("evaluate", other, "--no-baselines", "--bundle", bundle)
+
+
+@pytest.mark.parametrize(("users", "n_items"), [(1, 6), (5, 1), (5, 2)])
+def test_one_user_one_item_and_two_items_go_all_the_way(
+    users: int, n_items: int, small_bert: Path, tmp_path: Path
+) -> None:
+    items = [f"i{n},Title red {n}" for n in range(n_items)]
+    log = [f"u{u},i{t % n_items},{1_600_000_000 + t}" for u in range(users) for t in range(6)]
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "\n".join(items))
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(log))
+    teacher, path = tmp_path / "teacher", tmp_path / "one.edgerec"
+    run("fine-tune", tmp_path, "--encoder", small_bert, "--out", teacher, "--top-layers", 0, "--steps", 2)
+    run("export", teacher, "--out", path)
+    run("verify", path)
+    found = json.loads(run("recommend", path, *["i0"] * 500, "--k", 50, "--include-seen", "--json").stdout)
+    assert {entry["item"] for entry in found} == {f"i{n}" for n in range(n_items)}
+
+
+def test_a_history_longer_than_any_window_is_answered_as_its_session_is(bundle: Path) -> None:
+    from edgerec.runtime import Recommender
+
+    recommender = Recommender.load(bundle)
+    history = [f"i{n % 12}" for n in range(700)]
+    session = recommender.session()
+    session.observe(*history)
+    whole = recommender.recommend(history, 13, exclude_seen=False)
+    assert [entry.item for entry in whole] == [entry.item for entry in session.recommend(13, exclude_seen=False)]
+    assert whole[0].item == "i4"  # after i3, the 700th
