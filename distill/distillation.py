@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from edgerec.distill.augment import views
 from edgerec.distill.encoder import Progress, cached_text_vectors, no_progress
-from edgerec.distill.student import StudentConfig, StudentEncoder, random_student, student_from, tokenise
+from edgerec.distill.projection import student_from
+from edgerec.distill.student import StudentConfig, StudentEncoder, random_student, tokenise
 from edgerec.distill.text_training import CHUNK, LossWeights, TextTraining
 from edgerec.distill.towers import Towers
 from edgerec.distill.training import TrainOptions, fit
