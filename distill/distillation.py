@@ -34,7 +34,9 @@ from edgerec.interactions import Split
 
 AGREEMENT = 0.02  # relative distance up to which the towers' text part is the teacher's: another machine's rounding
 
-OPTIONS = TrainOptions(steps=1500, batch_size=16, window=50, learning_rate=3e-3, evaluate_every=150, patience=10)
+# The last step is kept: validation NDCG@10 moves by 0.005 between evaluations, and the best of ten was an early
+# student, 5 times further from the teacher's vectors, that kept 1 to 2% less of the teacher's test NDCG@10.
+OPTIONS = TrainOptions(steps=1500, batch_size=16, window=50, learning_rate=3e-3, evaluate_every=150, keep_best=False)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class TrainOptions:
     weight_decay: float = 0.01
     evaluate_every: int = 100  # steps
     patience: int = 4  # evaluations without a better one
+    keep_best: bool = True  # of all evaluations; False keeps the last step, and does not stop early
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -192,7 +193,7 @@ def arguments(folder: Path, options: TrainOptions) -> TrainingArguments:
         save_strategy="steps",
         save_steps=every,
         save_total_limit=2,
-        load_best_model_at_end=True,
+        load_best_model_at_end=options.keep_best,
         metric_for_best_model=METRIC,
         greater_is_better=True,
         logging_steps=20,
@@ -213,7 +214,7 @@ def fit(
     resume: bool = False,
     strict: bool = False,
 ) -> float:
-    """Train a model on random windows of the log and leave it at its best step.
+    """Train a model on random windows of the log and leave it at its best step (or its last: ``keep_best``).
 
     Args:
         model: Returns ``{"loss": ...}`` from ``history`` and ``targets``, and scores requests.
@@ -226,7 +227,7 @@ def fit(
         strict: Keep the model as given unless training made it better; without, an equal one is replaced.
 
     Returns:
-        The best validation NDCG@10; that of the model as given counts too.
+        The validation NDCG@10 of what is kept: the best, that of the model as given counted too, or the last.
 
     Raises:
         InterruptedTraining: Ctrl-C; a checkpoint was saved.
@@ -245,7 +246,7 @@ def fit(
         eval_dataset=split.validation.users.tolist(),  # Trainer wants one; `evaluate` takes the split
         data_collator=windows,
         optimizers=(torch.optim.AdamW(groups, lr=options.learning_rate), None),
-        callbacks=[EarlyStoppingCallback(options.patience), interrupt, Bar(label)],
+        callbacks=[*([EarlyStoppingCallback(options.patience)] if options.keep_best else []), interrupt, Bar(label)],
     )
     trainer.remove_callback(PrinterCallback)  # ours is the bar
     checkpoint = last_checkpoint(folder) if resume else None
@@ -253,6 +254,8 @@ def fit(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupt.asked:
         raise InterruptedTraining(f"stopped at step {trainer.state.global_step}; go on with --resume ({folder})")
+    if not options.keep_best:
+        return trainer.evaluate()[METRIC]
     best = float(trainer.state.best_metric or 0.0)
     if floor > best or (strict and floor == best):
         model.load_state_dict(start)

@@ -15,7 +15,7 @@ from edgerec.distill.calibration import calibrate_cold
 from edgerec.distill.towers import PADDING, TowerConfig, Towers, pca
 from edgerec.distill.training import TrainOptions, Windows, fit
 from edgerec.interactions import Ragged, Requests
-from edgerec.metrics import rank
+from edgerec.metrics import rank, validation_ndcg
 from edgerec.splits import split
 
 RNG = np.random.default_rng(0)
@@ -118,3 +118,13 @@ def test_training_that_makes_it_worse_is_not_kept(cycle: Path, tmp_path: Path) -
     options = TrainOptions(steps=1, batch_size=4, learning_rate=1e-12, evaluate_every=1)
     fit(towers, towers.parameter_groups(0.0), divided, options, tmp_path / "run", "test")
     np.testing.assert_allclose(towers.score(divided.validation), before, atol=1e-4)
+
+
+def test_the_last_step_is_kept_where_that_is_asked_for(cycle: Path, tmp_path: Path) -> None:
+    divided = split(load(str(cycle)))
+    towers = Towers(unit(12, 16), divided.warm, TowerConfig(16))
+    before = towers.residual_in.detach().clone()
+    options = TrainOptions(steps=2, batch_size=4, learning_rate=1.0, evaluate_every=1, keep_best=False)
+    kept = fit(towers, towers.parameter_groups(0.0), divided, options, tmp_path / "run", "test")
+    assert not torch.equal(towers.residual_in, before)
+    assert kept == pytest.approx(validation_ndcg(towers, divided, 10))
