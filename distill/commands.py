@@ -12,6 +12,7 @@ import click
 from edgerec.commands import data_options, encoding_progress, json_option, load_data, split_option
 
 PRESETS = ("tiny", "small")
+TIES = ("auto", "shared", "separate")  # those of `teacher`, which imports torch
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,8 +47,8 @@ def need_distill() -> None:
 @data_options
 @split_option
 @click.option("--encoder", type=click.Path(path_type=Path), help="Folder of a text encoder.  [default: minilm-l6]")
-@click.option("--embedding-size", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--tie", type=click.Choice(("shared", "separate")), default="shared", show_default=True)
+@click.option("--embedding-size", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--tie", type=click.Choice(TIES), default=TIES[0], show_default=True, help="Vectors per item: 1 or 2.")
 @click.option("--top-layers", type=click.IntRange(0), default=2, show_default=True, help="Encoder layers to train.")
 @training_options
 @json_option
@@ -81,7 +82,8 @@ def fine_tune(
     given = chosen(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     teacher = replace(
         default,
-        towers=TowerConfig(embedding_size=embedding_size, shared=tie == "shared"),
+        towers=TowerConfig(embedding_size=embedding_size),
+        tie=tie,
         stage_1=replace(default.stage_1, **given),
         stage_2=replace(default.stage_2, seed=seed),
         top_layers=top_layers,

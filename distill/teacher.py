@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from edgerec.distill.towers import TowerConfig, Towers
 from edgerec.distill.training import TrainOptions, fit
 from edgerec.errors import UsageError
 from edgerec.files import write_json
-from edgerec.interactions import Dataset, Split
+from edgerec.interactions import Dataset, FloatArray, Split
 
 STAGE_2 = TrainOptions(steps=150, evaluate_every=50, learning_rate=2e-5, patience=2)
+TIES = ("auto", "shared", "separate")  # one vector per item, or two: auto takes the better on validation
 TOWERS_FASTER = 10.0  # learning rate of the towers against the encoder's, in stage 2
 ANCHOR = 10.0  # weight of the distance to the starting vectors (relative, squared)
 
@@ -40,9 +41,14 @@ class TeacherOptions:
     """How a teacher is trained."""
 
     towers: TowerConfig = field(default_factory=TowerConfig)
+    tie: str = TIES[0]
     stage_1: TrainOptions = field(default_factory=lambda: TrainOptions(steps=600))
     stage_2: TrainOptions = STAGE_2
     top_layers: int = 2  # trained in stage 2; 0 leaves the stage out
+
+    def __post_init__(self) -> None:
+        if self.tie not in TIES:
+            raise UsageError(f"unknown tie {self.tie!r}; expected one of {', '.join(TIES)}")
 
 
 class TeacherEncoder(nn.Module):
@@ -92,9 +98,8 @@ def fine_tune(
     """
     checkpoint.new_folder(out, resume)
     vectors = cached_text_vectors(data.texts, encoder, progress)
-    torch.manual_seed(options.stage_1.seed)
-    towers = Towers(vectors, split.warm, options.towers)
-    report: dict[str, Any] = {"stage_1": run_stage_1(towers, split, options.stage_1, out, resume)}
+    towers, tried = best_towers(vectors, split, options, out, resume)
+    report: dict[str, Any] = {"stage_1": max(tried.values()), "stage_1_tried": tried}
     refined = None
     if options.top_layers:
         refined, report["stage_2"] = run_stage_2(towers, data.texts, encoder, split, options, out, resume)
@@ -107,14 +112,30 @@ def fine_tune(
     return report
 
 
-def run_stage_1(towers: Towers, split: Split, options: TrainOptions, out: Path, resume: bool) -> float:
+def best_towers(
+    vectors: FloatArray, split: Split, options: TeacherOptions, out: Path, resume: bool
+) -> tuple[Towers, dict[str, float]]:
+    """Train the towers of each way to tie items, and return the best on validation with every NDCG@10."""
+    ties = TIES[1:] if options.tie == "auto" else (options.tie,)
+    best, tried = None, {}
+    for tie in ties:
+        torch.manual_seed(options.stage_1.seed)
+        config = replace(options.towers, shared=tie == "shared", repeat=not split.mask_seen)
+        towers = Towers(vectors, split.warm, config)
+        tried[tie] = run_stage_1(towers, split, options.stage_1, out / f"stage-1-{tie}", resume)
+        best = towers if tried[tie] == max(tried.values()) else best
+    assert best is not None
+    return best, tried
+
+
+def run_stage_1(towers: Towers, split: Split, options: TrainOptions, folder: Path, resume: bool) -> float:
     """Train the towers, or take them from the finished stage of an interrupted run; return validation NDCG@10."""
-    done, note = out / "stage-1.safetensors", out / "stage-1.json"
+    done, note = folder / "towers.safetensors", folder / "stage.json"
     if resume and note.exists():
         towers.load_state_dict(load_file(done))
         return float(json.loads(note.read_text())["validation_ndcg10"])
-    groups = towers.parameter_groups(options.weight_decay)
-    best = fit(towers, groups, split, options, out / "checkpoints" / "stage-1", "towers", resume)
+    groups = towers.parameter_groups(options.learning_rate, options.weight_decay)
+    best = fit(towers, groups, split, options, folder / "checkpoints", f"towers, {folder.name}", resume)
     checkpoint.save_towers(done, towers)
     write_json(note, {"validation_ndcg10": best})
     return best
@@ -136,10 +157,9 @@ def run_stage_2(
     both = TextTraining(towers, top, towers.text.clone(), LossWeights(vectors=ANCHOR))
     stage = options.stage_2
     groups = [{"params": list(top.layers.parameters()), "lr": stage.learning_rate, "weight_decay": stage.weight_decay}]
-    for group in towers.parameter_groups(stage.weight_decay):
-        groups.append({**group, "lr": TOWERS_FASTER * stage.learning_rate})
+    groups += towers.parameter_groups(TOWERS_FASTER * stage.learning_rate, stage.weight_decay)
     before = {name: value.clone() for name, value in top.layers.state_dict().items()}
-    best = fit(both, groups, split, stage, out / "checkpoints" / "stage-2", "top layers", resume, strict=True)
+    best = fit(both, groups, split, stage, out / "stage-2" / "checkpoints", "top layers", resume, strict=True)
     if all(torch.equal(value, before[name]) for name, value in top.layers.state_dict().items()):
         return None, best
     both.refresh()

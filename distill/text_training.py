@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgerec.distill.towers import PADDING, Towers
+from edgerec.distill.softmax import PADDING, candidates, next_item_loss
+from edgerec.distill.towers import Towers
 from edgerec.interactions import FloatArray, Requests
 
 CHUNK = 128  # texts per forward pass of `refresh`
@@ -72,7 +73,7 @@ class TextTraining(nn.Module):
         rest = self.trained[torch.randperm(len(self.trained))[: self.sample - len(seen)]]
         return torch.cat([seen, rest]).unique()
 
-    def forward(self, history: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def forward(self, history: Tensor, targets: Tensor, sources: Tensor) -> dict[str, Tensor]:
         """Return the weighted loss of [B, L] windows and of the re-encoded rows."""
         rows = self.draw(history)
         live = self.encoder(rows)
@@ -81,12 +82,14 @@ class TextTraining(nn.Module):
         self.table.copy_(text.detach())
         loss = self.weights.vectors * vector_distance(live, self.goal[rows])
         if self.weights.next_item or self.weights.listwise:
-            logits, columns = self.towers.logits(history, targets, text)
-            loss = loss + self.weights.next_item * functional.cross_entropy(logits, columns)
+            chosen = candidates(self.towers.warm, history, targets)
+            logits = self.towers.logits(history, targets, sources, text, chosen)
+            loss = loss + self.weights.next_item * next_item_loss(logits)
         if self.weights.listwise:
             with torch.no_grad():
-                taught, _ = self.towers.logits(history, targets, self.goal[: len(self.table)])
-            loss = loss + self.weights.listwise * listwise(logits, taught, self.weights.temperature)
+                goal = self.goal[: len(self.table)]
+                taught = self.towers.logits(history, targets, sources, goal, chosen)
+            loss = loss + self.weights.listwise * listwise(logits.scores, taught.scores, self.weights.temperature)
         return {"loss": loss}
 
     @torch.no_grad()

@@ -4,12 +4,15 @@
 text part is the text vector in the coordinates of an uncentred PCA that stays frozen: at full width, with residuals of
 zero, the model *is* the zero-shot profile of the text encoder, and training can only add to it. The user vector is the
 normalised sum of what the history's items left: ``scale * normalise(sum over events of w(age) * item_in)``, with
-``w(age) = sum over k of mix_k * decay_k ** age``. A score is ``user . item_out + bias``.
+``w(age) = sum over k of mix_k * decay_k ** age``. A score is ``user . item_out + bias``, and where purchases repeat
+also ``sum over r of weight_r * log(1 + sum over events of the item of decay_r ** age)``: what the user took often and
+lately, which no inner product of 128 numbers can hold. Its exponential is a power of a (decayed) count, so that a
+weight of 1 makes chances proportional to how often an item was taken.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,20 +22,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgerec.distill.baselines import recency_matrix
+from edgerec.distill.softmax import PADDING, Asked, Candidates, Logits, asked, candidates, next_item_loss
 from edgerec.interactions import FloatArray, Requests
 
 EPSILON = 1e-6  # floor of a user vector's norm
-PADDING = -1  # row of no item, in training windows only
-INITIAL_SCALE = 10.0  # near what training on ml-100k ends at (11), so that it need not travel
+INITIAL_SCALE = 10.0  # near what training ends at (7 to 11), so that it need not travel
+REPEAT_HALF_LIVES = (20.0, 200.0, 2000.0)  # in events, where the repeat recencies start
+REPEAT_WEIGHT = 0.7  # where each starts; on onlineretail they end at 0.7 to 0.9
+REPEAT_FASTER = 10.0  # learning rate of the repeat term against the rest: it has six numbers, far to go
 
 
 @dataclass(frozen=True)
 class TowerConfig:
     """What a pair of towers is."""
 
-    embedding_size: int = 64
+    embedding_size: int = 128
     half_lives: tuple[float, ...] = (1.0, 5.0, 50.0)  # in events, where the recencies start
     shared: bool = True  # one vector per item, as history and as candidate
+    repeat: bool = False  # a term for items that the user took before
     history_dropout: float = 0.3  # of the coordinates of a history's vectors
     residual_dropout: float = 0.2  # of whole residuals, so that text alone must carry an item
 
@@ -42,7 +49,7 @@ class TowerArrays:
     """Towers as plain arrays: what is scored, exported and shipped.
 
     ``item_in``, ``item_out`` and ``text`` are float32 [n_items, d] (the same array twice where shared), ``bias``
-    [n_items], ``decays`` and ``mix`` [K].
+    [n_items], ``decays`` and ``mix`` [K], ``repeat_decays`` and ``repeat_weights`` [R], empty without a repeat term.
     """
 
     item_in: FloatArray
@@ -54,6 +61,8 @@ class TowerArrays:
     scale: float
     cold_gain: float  # a cold item's vectors are its text part times this
     cold_bias: float
+    repeat_decays: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    repeat_weights: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def shared(self) -> bool:
@@ -69,7 +78,12 @@ class TowerArrays:
 
     def score(self, requests: Requests) -> FloatArray:
         """Return scores of the whole catalogue, float32 [R, n_items]."""
-        return (self.users(requests) @ self.item_out.T + self.bias).astype(np.float32, copy=False)
+        scores = (self.users(requests) @ self.item_out.T + self.bias).astype(np.float32, copy=False)
+        for decay, weight in zip(self.repeat_decays, self.repeat_weights, strict=True):
+            taken = recency_matrix(requests.histories, len(self.bias), float(decay))
+            rows = np.repeat(np.arange(len(requests)), np.diff(taken.indptr))
+            scores[rows, taken.indices] += weight * np.log1p(taken.data)
+        return scores
 
 
 def pca(vectors: FloatArray, size: int) -> FloatArray:
@@ -87,9 +101,9 @@ def pca(vectors: FloatArray, size: int) -> FloatArray:
     return np.hstack([leading, padding]).astype(np.float32)
 
 
-def inverse_sigmoid(values: FloatArray) -> FloatArray:
-    """Return the logits of probabilities."""
-    return np.log(values / (1 - values))
+def decay_logits(half_lives: tuple[float, ...]) -> Tensor:
+    """Return the logits of the decays per event that halve in so many events, float32 [K]."""
+    return torch.logit(0.5 ** (1 / torch.tensor(half_lives, dtype=torch.float64))).float()
 
 
 class Towers(nn.Module):
@@ -118,17 +132,19 @@ class Towers(nn.Module):
         self.tower_config = config
         projection = pca(text_vectors, config.embedding_size) if projection is None else projection
         shape = (len(text_vectors), config.embedding_size)
-        decays = np.power(0.5, 1 / np.array(config.half_lives, dtype=np.float32))
+        decays, repeat_decays = (decay_logits(lives) for lives in (config.half_lives, REPEAT_HALF_LIVES))
         self.register_buffer("text", torch.from_numpy(text_vectors @ projection))
         self.register_buffer("projection", torch.from_numpy(projection))
         self.register_buffer("warm", torch.from_numpy(warm.copy()))
         self.register_buffer("cold", torch.tensor([1.0, 0.0]))
         self.residual_in = nn.Parameter(torch.zeros(shape))
         self.residual_out = None if config.shared else nn.Parameter(torch.zeros(shape))
-        self.decay_logits = nn.Parameter(torch.from_numpy(inverse_sigmoid(decays)))
+        self.decay_logits = nn.Parameter(decays)
         self.mix = nn.Parameter(torch.full((len(decays),), 1 / len(decays)))
         self.log_scale = nn.Parameter(torch.tensor(INITIAL_SCALE).log())
         self.bias = nn.Parameter(torch.zeros(shape[0]))
+        self.repeat_logits = nn.Parameter(repeat_decays) if config.repeat else None
+        self.repeat_weights = nn.Parameter(torch.full_like(repeat_decays, REPEAT_WEIGHT)) if config.repeat else None
 
     def item_vectors(self, text: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return ``item_in`` and ``item_out`` of warm items, [n_items, d] each, from another text part if given."""
@@ -149,22 +165,52 @@ class Towers(nn.Module):
         weights = (self.mix[:, None, None] * decays ** ages.clamp(min=0)).sum(0) * (ages >= 0)
         return self.log_scale.exp() * functional.normalize(weights @ events, dim=-1, eps=EPSILON)
 
-    def logits(self, history: Tensor, targets: Tensor, text: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Score all warm items after each event that has a target.
+    def logits(
+        self,
+        history: Tensor,
+        targets: Tensor,
+        sources: Tensor,
+        text: Tensor | None = None,
+        chosen: Candidates | None = None,
+    ) -> Logits:
+        """Score the candidates where targets are asked for.
 
-        Returns:
-            [P, n_warm] logits and int [P] the column of each target, for the P places with ``targets != PADDING``.
+        Args:
+            history: int [B, L], right-padded.
+            targets: int [B, L], ``PADDING`` where none is asked for.
+            sources: int [B, L], the place in the history after which each target is asked for.
+            text: [n_items, d], another text part.
+            chosen: What competes; drawn anew if not given.
         """
         item_in, item_out = self.item_vectors(text)
-        asked = targets != PADDING
-        users = self.user_vectors(item_in, history)[asked]
-        columns = self.warm.cumsum(0) - 1
-        return users @ item_out[self.warm].T + self.bias[self.warm], columns[targets[asked]]
+        places = asked(targets, sources)
+        chosen = chosen or candidates(self.warm, history, targets)
+        users = self.user_vectors(item_in, history)[places.windows, places.places]
+        scores = users @ item_out[chosen.items].T + self.bias[chosen.items] + chosen.offset
+        if self.repeat_logits is not None:
+            scores = scores + self.repeat_scores(history, places, chosen)
+        return Logits(scores, places.rows, chosen.columns[places.items])
 
-    def forward(self, history: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return the full-softmax cross-entropy of the next item at every place of [B, L] windows."""
-        logits, columns = self.logits(history, targets)
-        return {"loss": functional.cross_entropy(logits, columns)}
+    def repeat_scores(self, history: Tensor, places: Asked, chosen: Candidates) -> Tensor:
+        """Return the repeat term of every candidate at every source, [S, C]; only items of the history have one."""
+        assert self.repeat_logits is not None and self.repeat_weights is not None
+        valid = history != PADDING
+        same = (history[:, :, None] == history[:, None, :]) & valid[:, :, None]
+        first = same.to(torch.uint8).argmax(dim=2)  # [B, L]: where each event's item stands first
+        at_first = nn.functional.one_hot(first, history.shape[1]) * valid.unsqueeze(-1)  # [B, L, L]
+        age = places.places[:, None] - torch.arange(history.shape[1], device=history.device)  # [S, L]
+        weights = self.repeat_logits.sigmoid()[:, None, None] ** age.clamp(min=0) * (age >= 0)  # [R, S, L]
+        term = torch.zeros_like(age, dtype=weights.dtype)
+        for window in places.windows.unique():  # sources are sorted by window, and few per basket
+            rows = places.windows == window
+            counts = weights[:, rows] @ at_first[window].to(weights.dtype)  # [R, s, L]
+            term[rows] = (self.repeat_weights[:, None, None] * counts.log1p()).sum(0)
+        columns = chosen.columns[history.clamp(min=0)][places.windows]
+        return torch.zeros(len(term), len(chosen.items), device=term.device).scatter_add(1, columns, term)
+
+    def forward(self, history: Tensor, targets: Tensor, sources: Tensor) -> dict[str, Tensor]:
+        """Return the cross-entropy of the next items of [B, L] windows."""
+        return {"loss": next_item_loss(self.logits(history, targets, sources))}
 
     @torch.no_grad()
     def arrays(self, text: FloatArray | None = None, residuals: bool = True) -> TowerArrays:
@@ -192,14 +238,28 @@ class Towers(nn.Module):
             scale=float(self.log_scale.exp()),
             cold_gain=gain,
             cold_bias=cold_bias,
+            **self.repeat_arrays(),
         )
+
+    def repeat_arrays(self) -> dict[str, FloatArray]:
+        """Return the repeat term's decays and weights, where there is one."""
+        if self.repeat_logits is None or self.repeat_weights is None:
+            return {}
+        decays, weights = self.repeat_logits.sigmoid().cpu().numpy(), self.repeat_weights.cpu().numpy().copy()
+        return {"repeat_decays": decays, "repeat_weights": weights}
 
     def score(self, requests: Requests) -> FloatArray:
         """Return scores of the whole catalogue, float32 [R, n_items]."""
         return self.arrays().score(requests)
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Return AdamW's groups: residuals decay towards the text, nothing else decays."""
         residuals = [p for p in (self.residual_in, self.residual_out) if p is not None]
         rest = [self.decay_logits, self.mix, self.log_scale, self.bias]
-        return [{"params": residuals, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        repeat = [p for p in (self.repeat_logits, self.repeat_weights) if p is not None]
+        groups = [
+            {"params": residuals, "lr": learning_rate, "weight_decay": weight_decay},
+            {"params": rest, "lr": learning_rate, "weight_decay": 0.0},
+            {"params": repeat, "lr": REPEAT_FASTER * learning_rate, "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]

@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from edgerec.distill.towers import PADDING
+from edgerec.distill.softmax import PADDING
 from edgerec.errors import InterruptedTraining, UsageError
-from edgerec.interactions import Ragged, Split
+from edgerec.interactions import IntArray, Ragged, Split
 from edgerec.metrics import validation_ndcg
 
 METRIC = "eval_ndcg10"
@@ -53,29 +54,45 @@ class TrainOptions:
 
 
 class Windows:
-    """Random windows of histories: a collator from user rows to right-padded ``history`` and ``targets`` [B, L]."""
+    """Random windows of histories: a collator from user rows to right-padded ``history``, ``targets``, ``sources``.
 
-    def __init__(self, histories: Ragged, window: int) -> None:
-        self.histories, self.window = histories, window
+    Args:
+        histories: One per user.
+        steps: int64 [total], the step of each event; a step's events are asked for after the step before.
+        window: Events of a window that have a successor in it.
+    """
+
+    def __init__(self, histories: Ragged, steps: NDArray[np.int64], window: int) -> None:
+        self.histories, self.steps, self.window = histories, Ragged(steps, histories.offsets), window
 
     def users(self) -> list[int]:
-        """Return the users with something to predict."""
-        return np.flatnonzero(self.histories.lengths > 1).tolist()
+        """Return the users with something to predict: more than one step."""
+        starts, ends = self.histories.offsets[:-1], self.histories.offsets[1:]
+        some = np.flatnonzero(ends > starts)
+        return some[self.steps.values[starts[some]] != self.steps.values[ends[some] - 1]].tolist()
 
     def __call__(self, users: list[int]) -> dict[str, Tensor]:
-        """Draw a window of at most ``window + 1`` events per user: all but the last predict all but the first."""
-        drawn = []
-        for user in users:
-            events = self.histories[user]
-            last_start = max(len(events) - self.window - 1, 0)
-            start = int(torch.randint(last_start + 1, ()))  # torch's generator: Trainer saves and resumes its state
-            drawn.append(events[start : start + self.window + 1])
-        length = max(len(events) for events in drawn) - 1
-        batch = np.full((2, len(users), length), PADDING, dtype=np.int64)
-        for row, events in enumerate(drawn):
+        """Draw a window of at most ``window + 1`` events per user, int64 [B, L] each.
+
+        ``targets[b, t]`` is the event after ``history[b, t]``, and is asked for at ``sources[b, t]``, the last event of
+        an earlier step. Events of a window's first step are no targets.
+        """
+        drawn = [self.draw(user) for user in users]
+        length = max(len(events) for events, _ in drawn) - 1
+        batch = np.full((3, len(users), length), PADDING, dtype=np.int64)
+        for row, (events, steps) in enumerate(drawn):
+            sources = np.searchsorted(steps, steps[1:]) - 1
             batch[0, row, : len(events) - 1] = events[:-1]
-            batch[1, row, : len(events) - 1] = events[1:]
-        return {"history": torch.from_numpy(batch[0]), "targets": torch.from_numpy(batch[1])}
+            batch[1, row, : len(events) - 1] = np.where(sources >= 0, events[1:], PADDING)
+            batch[2, row, : len(events) - 1] = sources
+        return dict(zip(("history", "targets", "sources"), map(torch.from_numpy, batch), strict=True))
+
+    def draw(self, user: int) -> tuple[IntArray, NDArray[np.int64]]:
+        """Return the events and steps of one random window; one inside a single long basket asks for nothing."""
+        events, steps = self.histories[user], self.steps[user]
+        last_start = max(len(events) - self.window - 1, 0)
+        start = int(torch.randint(last_start + 1, ()))  # torch's generator: Trainer saves and resumes its state
+        return events[start : start + self.window + 1], steps[start : start + self.window + 1]
 
 
 class RankingTrainer(Trainer):
@@ -237,7 +254,7 @@ def fit(
         scorer.refresh()  # the floor is what the model computes, not what its tables were filled with
     start = {name: value.clone() for name, value in model.state_dict().items()}
     floor = validation_ndcg(scorer, split, 10)
-    windows, interrupt = Windows(split.train, options.window), Interrupt()
+    windows, interrupt = Windows(split.train, split.train_steps, options.window), Interrupt()
     trainer: Any = RankingTrainer(
         split=split,
         model=model,

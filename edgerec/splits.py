@@ -38,7 +38,9 @@ def split(data: Dataset, kind: str = "leave-one-out") -> Split:
         cuts = leave_one_out_cuts(bounds, units)
     else:
         cuts = temporal_cuts(bounds, units, data.timestamps)
-    train = Ragged.from_lists([data.items[bounds[u] : cuts[u, 0]] for u in range(len(data.user_ids))])
+    trained = np.arange(len(data.users)) < cuts[data.users, 0]
+    lengths = np.bincount(data.users[trained], minlength=len(data.user_ids))
+    train = Ragged(data.items[trained], np.concatenate([[0], np.cumsum(lengths)]))
     validation = requests(data.items, bounds, cuts[:, 0], cuts[:, 1])
     test = requests(data.items, bounds, cuts[:, 2], cuts[:, 3])
     if not len(validation) or not len(test):
@@ -48,7 +50,7 @@ def split(data: Dataset, kind: str = "leave-one-out") -> Split:
         )
     warm = np.zeros(len(data.item_ids), dtype=np.bool_)
     warm[train.values] = True
-    return Split(kind, len(data.item_ids), train, warm, validation, test, mask_seen=not data.repeats)
+    return Split(kind, len(data.item_ids), train, units[trained], warm, validation, test, mask_seen=not data.repeats)
 
 
 def step_numbers(data: Dataset) -> NDArray[np.int64]:

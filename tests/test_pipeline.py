@@ -205,7 +205,7 @@ def test_ctrl_c_in_training_leaves_a_checkpoint_that_resume_goes_on_from(
     rest = process.stderr.read()
     assert process.wait(timeout=60) == 130
     assert "--resume" in rest and "Traceback" not in rest
-    saved = sorted((out / "checkpoints" / "stage-1").glob("checkpoint-*/trainer_state.json"))
+    saved = sorted((out / "stage-1-shared" / "checkpoints").glob("checkpoint-*/trainer_state.json"))
     steps = max(json.loads(path.read_text())["global_step"] for path in saved)
     assert steps >= 100
     again = subprocess.run(

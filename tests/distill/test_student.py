@@ -83,7 +83,7 @@ def test_only_the_drawn_rows_of_the_table_are_re_encoded() -> None:
     held_out = torch.tensor([False] * 5 + [True])
     training = TextTraining(towers, lambda rows: weight[rows], towers.text.clone(), LossWeights(), 2, held_out)
     before = training.table.clone()
-    loss = training(torch.tensor([[0, 1]]), torch.tensor([[1, 2]]))["loss"]
+    loss = training(torch.tensor([[0, 1]]), torch.tensor([[1, 2]]), torch.tensor([[0, 1]]))["loss"]
     loss.backward()
     changed = (training.table != before).any(dim=1)
     assert 1 <= int(changed.sum()) <= 2

@@ -81,7 +81,7 @@ def test_pca_keeps_inner_products_at_full_width_and_pads_what_is_not_there() -> 
 
 
 def test_windows_are_consecutive_and_longer_histories_give_random_ones() -> None:
-    windows = Windows(Ragged.from_lists([range(50), [7], [3, 4]]), window=5)
+    windows = Windows(Ragged.from_lists([range(50), [7], [3, 4]]), np.arange(53), window=5)
     assert windows.users() == [0, 2]
     torch.manual_seed(0)
     starts = set()
@@ -99,13 +99,13 @@ def test_the_ring_is_learned_and_a_run_that_is_resumed_goes_on(cycle: Path, tmp_
     divided = split(load(str(cycle)))
     options = TrainOptions(steps=60, batch_size=16, learning_rate=0.05, evaluate_every=20)
     towers = Towers(unit(12, 16), divided.warm, TowerConfig(16, shared=False))
-    best = fit(towers, towers.parameter_groups(0.01), divided, options, tmp_path / "run", "test")
+    best = fit(towers, towers.parameter_groups(0.05, 0.01), divided, options, tmp_path / "run", "test")
     assert best > 0.9
     answer = rank(towers, divided.test, 1, divided.mask_seen)[:, 0]
     last = np.array([divided.test.histories[row][-1] for row in range(len(divided.test))])
     assert (answer == (last + 1) % 12).mean() > 0.9
     again = Towers(unit(12, 16), divided.warm, TowerConfig(16, shared=False))
-    resumed = fit(again, again.parameter_groups(0.01), divided, options, tmp_path / "run", "test", resume=True)
+    resumed = fit(again, again.parameter_groups(0.05, 0.01), divided, options, tmp_path / "run", "test", resume=True)
     assert resumed == pytest.approx(best)  # all steps were done: the best checkpoint is loaded, nothing is trained
     assert calibrate_cold(towers, divided)["gain"] == 1.0  # no cold item, nothing to measure
 
@@ -116,7 +116,7 @@ def test_training_that_makes_it_worse_is_not_kept(cycle: Path, tmp_path: Path) -
     towers.eval()
     before = towers.score(divided.validation)
     options = TrainOptions(steps=1, batch_size=4, learning_rate=1e-12, evaluate_every=1)
-    fit(towers, towers.parameter_groups(0.0), divided, options, tmp_path / "run", "test")
+    fit(towers, towers.parameter_groups(options.learning_rate, 0.0), divided, options, tmp_path / "run", "test")
     np.testing.assert_allclose(towers.score(divided.validation), before, atol=1e-4)
 
 
@@ -125,6 +125,30 @@ def test_the_last_step_is_kept_where_that_is_asked_for(cycle: Path, tmp_path: Pa
     towers = Towers(unit(12, 16), divided.warm, TowerConfig(16))
     before = towers.residual_in.detach().clone()
     options = TrainOptions(steps=2, batch_size=4, learning_rate=1.0, evaluate_every=1, keep_best=False)
-    kept = fit(towers, towers.parameter_groups(0.0), divided, options, tmp_path / "run", "test")
+    kept = fit(towers, towers.parameter_groups(options.learning_rate, 0.0), divided, options, tmp_path / "run", "test")
     assert not torch.equal(towers.residual_in, before)
     assert kept == pytest.approx(validation_ndcg(towers, divided, 10))
+
+
+def test_the_repeat_term_is_the_same_in_training_and_in_scoring() -> None:
+    towers = Towers(unit(6, 4), np.ones(6, np.bool_), TowerConfig(4, repeat=True)).eval()
+    windows = Windows(Ragged.from_lists([[4, 1, 4, 2, 5], [0, 0, 3]]), np.array([0, 0, 1, 2, 2, 0, 1, 2]), window=9)
+    batch = windows([0, 1])
+    with torch.no_grad():
+        towers.bias.normal_()
+        logits = towers.logits(**batch)
+    histories = [[4, 1], [4, 1, 4], [0], [0, 0]]  # before each later step
+    np.testing.assert_allclose(logits.scores, towers.score(asked(histories)), atol=1e-5)
+    assert logits.columns.tolist() == [4, 2, 5, 0, 3]
+    assert logits.rows.tolist() == [0, 1, 1, 2, 3]
+    without = TowerConfig(4, repeat=False)
+    assert Towers(unit(6, 4), np.ones(6, np.bool_), without).arrays().repeat_weights.size == 0
+
+
+def test_an_item_taken_twice_gains_the_weighted_log_of_its_decayed_count() -> None:
+    towers = Towers(np.zeros((3, 4), np.float32), np.ones(3, np.bool_), TowerConfig(4, repeat=True)).eval()
+    arrays = towers.arrays()
+    ages = np.array([2.0, 0.0])
+    counts = (arrays.repeat_decays[:, None] ** ages).sum(1)
+    expected = (arrays.repeat_weights * np.log1p(counts)).sum()
+    np.testing.assert_allclose(towers.score(asked([[1, 0, 1]]))[0, 1], expected, rtol=1e-5)
