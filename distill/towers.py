@@ -9,7 +9,7 @@ normalised sum of what the history's items left: ``scale * normalise(sum over ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,8 @@ class TowerArrays:
     scale: float
     cold_gain: float  # a cold item's vectors are its text part times this
     cold_bias: float
+    repeat_decays: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
+    repeat_weights: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def shared(self) -> bool:
