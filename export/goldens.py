@@ -35,7 +35,16 @@ def torch_scores(tower: Tower, history: Sequence[int]) -> FloatArray:
     decays, mix = torch.from_numpy(tower.decays)[:, None], torch.from_numpy(tower.mix)[:, None]
     mixed = (mix * decays**ages).sum(0) @ events
     user: Tensor = tower.scale * mixed / mixed.norm().clamp(min=EPSILON)
-    return (item_out @ user + torch.from_numpy(tower.bias)).numpy()
+    return (item_out @ user + torch.from_numpy(tower.bias) + torch_repeats(tower, history)).numpy()
+
+
+def torch_repeats(tower: Tower, history: Sequence[int]) -> Tensor:
+    """Return what the repeat recencies add to every item's score, float32 [N]."""
+    ages = torch.arange(len(history) - 1, -1, -1)
+    decays = torch.from_numpy(tower.repeat_decays)
+    memory = torch.zeros(len(decays), tower.n_items)
+    memory.index_add_(1, torch.tensor(history) - 1, decays[:, None] ** ages)
+    return torch.from_numpy(tower.repeat_weights) @ memory.log1p()
 
 
 def ranked(scores: FloatArray, seen: Sequence[int], k: int) -> list[int]:

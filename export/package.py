@@ -113,6 +113,8 @@ def shipped_tower(checkpoint: Checkpoint, encoder: nn.Module, tokenizer: Any) ->
         mask_seen=checkpoint.info["data"]["mask_seen"],
         cold_bias=arrays.cold_bias,
         max_tokens=MAX_TOKENS,
+        repeat_decays=arrays.repeat_decays,
+        repeat_weights=arrays.repeat_weights,
     )
 
 

@@ -9,7 +9,7 @@ because onnxruntime has fast kernels for a signed table only with an unsigned le
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -22,6 +22,14 @@ IR_VERSION = 8
 MASKED = -1e38  # scores below are "never return this"
 SMALLEST_NORM = 1e-6
 SMALLEST_DELTA = 1e-30
+
+
+class Events(NamedTuple):
+    """Names of what add_state finds out about a history, each float32."""
+
+    age: str  # [B, 1, L]: valid events after this one
+    valid: str  # [B, 1, L]: 1, or 0 for padding
+    total: str  # [B, 1, 1]: valid events
 
 
 class Builder:
@@ -60,6 +68,9 @@ def recommender_graph(tower: Tower) -> onnx.ModelProto:
     and, with defaults, ``exclude`` int64 [B or 1, E] rows never to return, ``score_offset`` float32 [B or 1, N + 1 or
     1], ``k`` int64 [1]. Outputs: ``items`` int64 and ``scores`` float32 [B, min(k, N + 1)], -1 where nothing is left to
     return; ``state_out`` float32 [B, K, d]; ``user`` float32 [B, d], the vector that the items were scored with.
+
+    Where the tower has repeat recencies, two more inputs with defaults say what a session's events left of its items
+    before ``history``: ``repeat_rows`` int64 [B or 1, M] and ``repeat_memory`` float32 [B or 1, R, M].
     """
     n, d, k = tower.n_items + 1, tower.embedding_size, len(tower.decays)
     graph = Builder()
@@ -71,15 +82,23 @@ def recommender_graph(tower: Tower) -> onnx.ModelProto:
             graph.external("item_in.i8", TensorProto.INT8, d, n),
             graph.external("item_in.scale", TensorProto.FLOAT, n),
         )
-    state = add_state(graph, tower, *source)
+    state, events = add_state(graph, tower, *source)
     user = add_user(graph, tower, state)
     scores = add_scores(graph, user, table, scale, d, n)
+    if tower.repeat_decays.size:
+        scores = add_repeats(graph, tower, events, scores, n)
     add_ranking(graph, state, scores, n)
     defaults = [
         helper.make_tensor_value_info("exclude", TensorProto.INT64, ["exclude_batch", "excluded"]),
         helper.make_tensor_value_info("score_offset", TensorProto.FLOAT, ["offset_batch", "offset_items"]),
         helper.make_tensor_value_info("k", TensorProto.INT64, [1]),
     ]
+    if tower.repeat_decays.size:
+        r = int(tower.repeat_decays.size)
+        defaults += [
+            helper.make_tensor_value_info("repeat_rows", TensorProto.INT64, ["rows_batch", "remembered"]),
+            helper.make_tensor_value_info("repeat_memory", TensorProto.FLOAT, ["memory_batch", r, "remembered"]),
+        ]
     inputs = [
         helper.make_tensor_value_info("history", TensorProto.INT64, ["batch", "length"]),
         helper.make_tensor_value_info("state", TensorProto.FLOAT, ["batch", k, d]),
@@ -97,20 +116,23 @@ def recommender_graph(tower: Tower) -> onnx.ModelProto:
     )
 
 
-def add_state(graph: Builder, tower: Tower, table: str, scale: str) -> str:
+def add_state(graph: Builder, tower: Tower, table: str, scale: str) -> tuple[str, Events]:
     """Add the recurrence over a whole history, in closed form: an event counts decay ** (valid events after it)."""
     log_decay = graph.constant(np.log(tower.decays.astype(np.float64)).reshape(1, -1, 1))
     valid = graph.op("Cast", graph.op("Not", graph.op("Equal", "history", graph.constant(0, np.int64))), to=1)
     age = graph.op("CumSum", valid, graph.constant(1, np.int64), exclusive=1, reverse=1)
     middle = graph.constant([1], np.int64)
-    weights = graph.op("Exp", graph.op("Mul", graph.op("Unsqueeze", age, middle), log_decay))
-    weights = graph.op("Mul", weights, graph.op("Unsqueeze", valid, middle))  # [B, K, L]
+    ages = graph.op("Unsqueeze", age, middle)
+    weights = graph.op("Exp", graph.op("Mul", ages, log_decay))
+    counted = graph.op("Unsqueeze", valid, middle)
+    weights = graph.op("Mul", weights, counted)  # [B, K, L]
     codes = graph.op("Transpose", graph.op("Gather", table, "history", axis=1), perm=[1, 2, 0])
     gain = graph.op("Unsqueeze", graph.op("Gather", scale, "history"), graph.constant([2], np.int64))
     vectors = graph.op("Mul", graph.op("Cast", codes, to=1), gain)  # [B, L, d]
     count = graph.op("Unsqueeze", graph.op("ReduceSum", valid, middle, keepdims=1), middle)
     kept = graph.op("Mul", "state", graph.op("Exp", graph.op("Mul", count, log_decay)))
-    return graph.op("Add", kept, graph.op("MatMul", weights, vectors), name="state_out")
+    state = graph.op("Add", kept, graph.op("MatMul", weights, vectors), name="state_out")
+    return state, Events(ages, counted, count)
 
 
 def add_user(graph: Builder, tower: Tower, state: str) -> str:
@@ -140,6 +162,45 @@ def add_scores(graph: Builder, user: str, table: str, scale: str, d: int, n: int
     return graph.op("Add", graph.op("Mul", dots, scale), bias)
 
 
+def add_repeats(graph: Builder, tower: Tower, events: Events, scores: str, n: int) -> str:
+    """Add the repeat weights times log1p of the memories to the scores of the items taken.
+
+    The memories are summed in a dense [B, R, N + 1] and read back at the P = M + L places that were written. At N =
+    70,000, d = 64, R = 3, L = 50, on one thread of a virtual AMD EPYC, an answer took (p50 of 300) 1.47 ms without the
+    term, 1.74 ms so, and 2.36 ms with log1p over all items. ``Unique`` rows took 1.64 ms, with more operators.
+    """
+    rows, parts = add_memory(graph, tower, events)
+    r, middle = tower.repeat_decays.size, graph.constant([1], np.int64)
+    batch, _ = add_batch(graph)
+    zeros = graph.op("ConstantOfShape", graph.op("Concat", batch, graph.constant([r, n], np.int64), axis=0))
+    lines = graph.op("Expand", graph.op("Unsqueeze", rows, middle), graph.constant([1, r, 1], np.int64))
+    memory = graph.op("ScatterElements", zeros, lines, parts, axis=2, reduction="add")
+    taken = graph.op("Add", graph.op("GatherElements", memory, lines, axis=2), graph.constant(1))  # [B, R, P]
+    weights = graph.constant(tower.repeat_weights.reshape(1, 1, -1))
+    bonus = graph.op("Squeeze", graph.op("MatMul", weights, graph.op("Log", taken)), middle)  # [B, P]
+    # an item that was taken twice is written twice, with the same value
+    raised = graph.op("Add", graph.op("GatherElements", scores, rows, axis=1), bonus)
+    return graph.op("ScatterElements", scores, rows, raised, axis=1)
+
+
+def add_memory(graph: Builder, tower: Tower, events: Events) -> tuple[str, str]:
+    """Add the rows int64 [B, P] and what each leaves float32 [B, R, P]: the session's memories, then the history."""
+    log_decay = graph.constant(np.log(tower.repeat_decays.astype(np.float64)).reshape(1, -1, 1))
+    zeros = graph.constant(np.zeros((1, tower.repeat_decays.size, 1)), name="repeat_memory")
+    left = graph.op("Mul", zeros, graph.op("Exp", graph.op("Mul", events.total, log_decay)))
+    fresh = graph.op("Exp", graph.op("Mul", events.age, log_decay))
+    fresh = graph.op("Mul", fresh, events.valid)  # so that the padding item stays at 0
+    _, ones = add_batch(graph)
+    rows = graph.op("Expand", graph.constant([[0]], np.int64, name="repeat_rows"), ones)
+    return graph.op("Concat", rows, "history", axis=1), graph.op("Concat", left, fresh, axis=2)
+
+
+def add_batch(graph: Builder) -> tuple[str, str]:
+    """Add the shapes [B] and [B, 1], to expand by what may be given once for all."""
+    batch = graph.op("Slice", graph.op("Shape", "history"), *(graph.constant([at], np.int64) for at in (0, 1)))
+    return batch, graph.op("Concat", batch, graph.constant([1], np.int64), axis=0)
+
+
 def add_ranking(graph: Builder, state: str, scores: str, n: int) -> None:
     """Add the answer to an empty state, masks and offsets, and the top k."""
     popularity = graph.external("popularity.f32", TensorProto.FLOAT, n)
@@ -147,8 +208,7 @@ def add_ranking(graph: Builder, state: str, scores: str, n: int) -> None:
     empty = graph.op("Equal", graph.op("ReduceMax", flat, axes=[1]), graph.constant(0))  # [B, 1]
     answers = graph.op("Where", empty, popularity, scores)
     answers = graph.op("Add", answers, graph.constant([[0]], name="score_offset"))
-    batch = graph.op("Slice", graph.op("Shape", "history"), *(graph.constant([at], np.int64) for at in (0, 1)))
-    ones = graph.op("Concat", batch, graph.constant([1], np.int64), axis=0)
+    _, ones = add_batch(graph)
     excluded = graph.op("Expand", graph.constant([[0]], np.int64, name="exclude"), ones)
     never = graph.op("Expand", graph.constant(-np.inf), graph.op("Shape", excluded))
     answers = graph.op("ScatterElements", answers, excluded, never, axis=1)

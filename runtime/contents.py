@@ -36,6 +36,11 @@ def are_decays(value: Any) -> bool:
     return are_numbers(value) and all(0 < element < 1 for element in value)
 
 
+def no_or(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return a check that an empty list passes too."""
+    return lambda value: value == [] or holds(value)
+
+
 MODEL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n_items": (is_count, "a count"),
     "embedding_size": (is_count, "a count"),
@@ -46,7 +51,11 @@ MODEL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "mask_seen": (lambda value: isinstance(value, bool), "true or false"),
     "cold_bias": (is_number, "a number"),
     "max_tokens": (is_count, "a count"),
+    "repeat_decays": (no_or(are_decays), "numbers between 0 and 1, or none"),
+    "repeat_weights": (no_or(are_numbers), "numbers, or none"),
 }
+SINCE: dict[str, Any] = {"repeat_decays": [], "repeat_weights": []}  # what bundles of an earlier release do not have
+PAIRS = {"mix": "decays", "repeat_weights": "repeat_decays"}  # one number for each of the other
 
 
 class Strings:
@@ -114,6 +123,16 @@ class Contents:
         """What one event leaves of each state, float32 [K]."""
         return np.array(self.model["decays"], np.float32)
 
+    @cached_property
+    def repeat_decays(self) -> FloatArray:
+        """What one event leaves of each memory of an item, float32 [R]."""
+        return np.array(self.model["repeat_decays"], np.float32)
+
+    @cached_property
+    def repeat_weights(self) -> FloatArray:
+        """The weight of each memory in an item's score, float32 [R]."""
+        return np.array(self.model["repeat_weights"], np.float32)
+
     def column(self, row: int, as_history: bool) -> FloatArray:
         """Return an item's dequantized vector, float32 [d], as history or as candidate."""
         name = "item_in" if as_history and not self.model["shared"] else "item_out"
@@ -135,14 +154,8 @@ def read(bundle: Bundle) -> Contents:
     model = bundle.manifest.get("model")
     if not isinstance(model, dict):
         raise refusal(bundle, ["the manifest has no model"])
-    found = [
-        f"model.{name} is {model.get(name)!r}, expected {expected}"
-        for name, (holds, expected) in MODEL.items()
-        if not holds(model.get(name))
-    ]
-    if not found and len(model["mix"]) != len(model["decays"]):
-        found.append(f"model.mix has {len(model['mix'])} values for {len(model['decays'])} decays")
-    found = found or member_faults(bundle, model)
+    model = {**SINCE, **model}
+    found = model_faults(model) or member_faults(bundle, model)
     if found:
         raise refusal(bundle, found)
     contents = view(bundle, model)
@@ -154,6 +167,20 @@ def read(bundle: Bundle) -> Contents:
 def refusal(bundle: Bundle, found: list[str]) -> BundleError:
     """Return the one error that names every fault."""
     return BundleError(f"{bundle.path} holds no usable recommender: {'; '.join(found)}; export it again")
+
+
+def model_faults(model: Mapping[str, Any]) -> list[str]:
+    """Return which entries of the model cannot be used."""
+    found = [
+        f"model.{name} is {model.get(name)!r}, expected {expected}"
+        for name, (holds, expected) in MODEL.items()
+        if not holds(model.get(name))
+    ]
+    return found or [
+        f"model.{name} has {len(model[name])} values for {len(model[other])} {other}"
+        for name, other in PAIRS.items()
+        if len(model[name]) != len(model[other])
+    ]
 
 
 def member_faults(bundle: Bundle, model: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from edgerec.runtime.layout import GRAPH, FloatArray
 RowArray = NDArray[np.int64]
 NOBODY = np.zeros((1, 1), np.int64)  # a history of nothing but padding: all that a session's request needs
 INPUTS = ["exclude", "history", "k", "score_offset", "state"]
+REPEAT_INPUTS = ["repeat_memory", "repeat_rows"]  # of a graph with repeat recencies
 OUTPUTS = ["items", "scores", "state_out", "user"]
 
 
@@ -69,9 +70,10 @@ class Ranker:
         given = self._session.get_inputs() + self._session.get_overridable_initializers()
         names = sorted(node.name for node in given)
         outputs = sorted(node.name for node in self._session.get_outputs())
-        if names != INPUTS or outputs != OUTPUTS:
+        expected = sorted(INPUTS + REPEAT_INPUTS) if len(contents.repeat_decays) else INPUTS
+        if names != expected or outputs != OUTPUTS:
             raise BundleError(
-                f"{bundle.path}: {GRAPH} takes {names} and gives {outputs}; expected {INPUTS} and {OUTPUTS}: "
+                f"{bundle.path}: {GRAPH} takes {names} and gives {outputs}; expected {expected} and {OUTPUTS}: "
                 "export the bundle again"
             )
         self.no_state = np.zeros((len(contents.decays), contents.embedding_size), np.float32)
@@ -83,6 +85,7 @@ class Ranker:
         state: FloatArray | None = None,
         exclude: RowArray | None = None,
         offset: FloatArray | None = None,
+        memory: tuple[RowArray, FloatArray] | None = None,
     ) -> Answer:
         """Run the graph once.
 
@@ -92,6 +95,8 @@ class Ranker:
             state: float32 [B, K, d]; none starts from nothing.
             exclude: int64 [B or 1, E] rows never to return.
             offset: float32 [B or 1, N + 1] added to the scores; -inf never returns a row.
+            memory: int64 [M] rows and float32 [R, M] what is left of them before ``history``, as ``RepeatMemory``
+                recalls it; for a model with repeat recencies.
         """
         if state is None:
             state = np.broadcast_to(self.no_state, (len(history), *self.no_state.shape))
@@ -100,4 +105,6 @@ class Ranker:
             feed["exclude"] = exclude
         if offset is not None:
             feed["score_offset"] = offset
+        if memory is not None and memory[0].size:
+            feed |= {"repeat_rows": memory[0][None], "repeat_memory": memory[1][None]}
         return Answer(*self._session.run(OUTPUTS, feed))

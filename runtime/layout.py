@@ -8,7 +8,7 @@ way the graph multiplies by them; the text table lies as [N + 1, d].
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,15 @@ from edgerec.errors import UsageError
 FloatArray = NDArray[np.float32]
 CodeArray = NDArray[np.int8]
 LIMIT = 63
+NUMBERS = ["decays", "mix", "scale", "item_out", "item_in", "bias", "popularity", "text", "cold_bias"]
+NUMBERS += ["repeat_decays", "repeat_weights"]  # what of a tower must be finite
 SMALLEST_SCALE = 1e-12  # a row of zeros keeps a scale that can be divided by
 GRAPH, ENCODER, TOKENIZER, GOLDENS = "recommender.onnx", "item_encoder.onnx", "tokenizer.json", "goldens.json"
+
+
+def no_numbers() -> FloatArray:
+    """Return float32 [0], what a tower without repeat recencies has of them."""
+    return np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Tower:
         mask_seen: Whether items of the history are left out unless asked for.
         cold_bias: The bias of an item that is added on the device.
         max_tokens: Where the text encoder's input is cut.
+        repeat_decays: float32 [R] in (0, 1), the repeat recencies: what one event leaves of each memory of an item.
+        repeat_weights: float32 [R], the repeat weights: what log1p of each memory adds to the item's own score.
     """
 
     decays: FloatArray
@@ -56,6 +65,8 @@ class Tower:
     mask_seen: bool = True
     cold_bias: float = 0.0
     max_tokens: int = 128
+    repeat_decays: FloatArray = field(default_factory=no_numbers)
+    repeat_weights: FloatArray = field(default_factory=no_numbers)
 
     @property
     def n_items(self) -> int:
@@ -119,28 +130,39 @@ def pack(tower: Tower) -> tuple[dict[str, bytes], dict[str, Any]]:
         "mask_seen": bool(tower.mask_seen),
         "cold_bias": float(tower.cold_bias),
         "max_tokens": int(tower.max_tokens),
+        "repeat_decays": [float(value) for value in tower.repeat_decays],
+        "repeat_weights": [float(value) for value in tower.repeat_weights],
     }
     return members, model
 
 
 def faults(tower: Tower) -> list[str]:
     """Return what is wrong with a tower, one phrase each."""
-    n, k = tower.n_items, len(tower.decays)
-    square = tower.item_out.shape
-    shapes = {"mix": (k,), "item_in": square, "bias": (n,), "popularity": (n,), "text": square}
-    found = [] if n else ["it has no items"]
-    for name, shape in shapes.items():
-        array = getattr(tower, name)
-        if array is not None and array.shape != shape:
-            found.append(f"{name} has shape {array.shape}, expected {shape}")
-    for name in ("decays", "mix", "item_out", "item_in", "bias", "popularity", "text", "scale", "cold_bias"):
+    n = tower.n_items
+    found = ([] if n else ["it has no items"]) + shape_faults(tower)
+    for name in NUMBERS:
         if getattr(tower, name) is not None and not np.isfinite(getattr(tower, name)).all():
             found.append(f"{name} is not finite")
-    if not ((tower.decays > 0) & (tower.decays < 1)).all():
-        found.append(f"decays are {tower.decays.tolist()}, expected between 0 and 1")
+    for name in ("decays", "repeat_decays"):
+        decays = getattr(tower, name)
+        if not ((decays > 0) & (decays < 1)).all():
+            found.append(f"{name} are {decays.tolist()}, expected between 0 and 1")
     if len(tower.ids) != n or len(set(tower.ids)) != n or len(tower.titles) != n:
         found.append(f"{len(set(tower.ids))} different ids and {len(tower.titles)} titles for {n} items")
     return found
+
+
+def shape_faults(tower: Tower) -> list[str]:
+    """Return which arrays of a tower have another shape than the others ask for."""
+    n, k, r = tower.n_items, len(tower.decays), tower.repeat_decays.size
+    square = tower.item_out.shape
+    shapes = {"mix": (k,), "item_in": square, "bias": (n,), "popularity": (n,), "text": square}
+    shapes |= {"repeat_decays": (r,), "repeat_weights": (r,)}
+    return [
+        f"{name} has shape {array.shape}, expected {shape}"
+        for name, shape in shapes.items()
+        if (array := getattr(tower, name)) is not None and array.shape != shape
+    ]
 
 
 def with_padding(vectors: FloatArray) -> FloatArray:

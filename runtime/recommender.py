@@ -15,6 +15,7 @@ from edgerec.runtime.engine import NOBODY, Answer, Ranker, RowArray
 from edgerec.runtime.exact import best, column_cosines, row_products
 from edgerec.runtime.layout import FloatArray
 from edgerec.runtime.overlay import Overlay
+from edgerec.runtime.repeat import repeat_scores
 from edgerec.runtime.session import Session
 from edgerec.runtime.text import TextEncoder
 
@@ -113,19 +114,30 @@ class Recommender:
             offset = np.full((1, n + 1), -np.inf, np.float32)
             offset[0, [row for row in allowed if row <= n]] = 0
         history = np.array([rows], np.int64) if rows else NOBODY
-        answer = self.ranker.rank(history, min(k, n + 1), session.state[None], exclude, offset)
-        return self._merge(answer, k, banned, allowed)
+        taken, left = session.memory.recall()
+        memory = taken[taken <= n], left[:, taken <= n]
+        answer = self.ranker.rank(history, min(k, n + 1), session.state[None], exclude, offset, memory)
+        return self._merge(answer, self._added_scores(answer, session, len(rows)), k, banned, allowed)
 
-    def _merge(self, answer: Answer, k: int, banned: set[int], allowed: Sequence[int] | None) -> list[Recommendation]:
-        """Join the graph's best items with the added ones; ties go to the lower row."""
+    def _added_scores(self, answer: Answer, session: Session, later: int) -> FloatArray:
+        """Return the score of every added item after a session and ``later`` events of the bundle's items."""
+        if not len(self._overlay) or not answer.state.any():
+            # of an added item nobody has seen, nothing is known either: it comes after all that have a popularity
+            return np.full(len(self._overlay), self.contents.external["popularity.f32"][1:].min())
+        scores = self._overlay.scores(answer.user[0], self.contents.model["cold_bias"])
+        taken, left = session.memory.recall(later)
+        places = taken - self.contents.n_items - 1
+        scores[places[places >= 0]] += repeat_scores(self.contents.repeat_weights, left[:, places >= 0])
+        return scores
+
+    def _merge(
+        self, answer: Answer, more: FloatArray, k: int, banned: set[int], allowed: Sequence[int] | None
+    ) -> list[Recommendation]:
+        """Join the graph's best items with the added ones, whose scores are ``more``; ties go to the lower row."""
         kept = answer.items[0] >= 0
         rows, scores = answer.items[0][kept], answer.scores[0][kept]
-        if added := len(self._overlay):
-            # of an added item nobody has seen, nothing is known either: it comes after all that have a popularity
-            least = np.full(added, self.contents.external["popularity.f32"][1:].min())
-            bias = self.contents.model["cold_bias"]
-            more = self._overlay.scores(answer.user[0], bias) if answer.state.any() else least
-            places = np.arange(added) + self.contents.n_items + 1
+        if len(more):
+            places = np.arange(len(more)) + self.contents.n_items + 1
             kept = ~np.isin(places, list(banned))
             if allowed is not None:
                 kept &= np.isin(places, allowed)

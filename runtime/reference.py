@@ -42,18 +42,39 @@ def fold(tower: Tower, history: Sequence[int], state: DoubleArray | None = None)
     return state
 
 
-def score(tower: Tower, state: DoubleArray) -> DoubleArray:
-    """Return the score of every item for a state, float64 [N]; element j belongs to row j + 1."""
+def remember(tower: Tower, history: Sequence[int], memory: DoubleArray | None = None) -> DoubleArray:
+    """Return what a history's events leave of each item, float64 [R, N]; row 0 is padding and changes nothing."""
+    if memory is None:
+        memory = np.zeros((len(tower.repeat_decays), tower.n_items))
+    for row in history:
+        if row:
+            memory = tower.repeat_decays.astype(np.float64)[:, None] * memory
+            memory[:, row - 1] += 1
+    return memory
+
+
+def score(tower: Tower, state: DoubleArray, memory: DoubleArray | None = None) -> DoubleArray:
+    """Return the score of every item, float64 [N]; element j belongs to row j + 1.
+
+    Args:
+        tower: A tower.
+        state: float64 [K, d], as ``fold`` returns it.
+        memory: float64 [R, N], as ``remember`` returns it; None for a tower without repeat recencies.
+    """
     if not state.any():
         return tower.popularity.astype(np.float64)
     mixed = tower.mix.astype(np.float64) @ state
     user = tower.scale * mixed / max(float(np.linalg.norm(mixed)), SMALLEST_NORM)
-    return tower.item_out.astype(np.float64) @ user + tower.bias
+    scores = tower.item_out.astype(np.float64) @ user + tower.bias
+    if memory is not None:
+        for weight, left in zip(tower.repeat_weights, memory, strict=True):
+            scores += float(weight) * np.log1p(left)
+    return scores
 
 
 def golden_request(tower: Tower, history: Sequence[int], exclude_seen: bool, k: int = 10) -> dict[str, Any]:
     """Return one entry of ``goldens.json``: a history of rows, and the rows and scores that answer it."""
-    scores = score(tower, fold(tower, history))
+    scores = score(tower, fold(tower, history), remember(tower, history))
     if exclude_seen:
         scores = scores.copy()
         scores[[row - 1 for row in history if row]] = -np.inf

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgerec.runtime.layout import FloatArray
+from edgerec.runtime.repeat import RepeatMemory
 
 if TYPE_CHECKING:
     from edgerec.runtime.recommender import Recommendation, Recommender
@@ -15,14 +16,16 @@ class Session:
     """One user's running state; made by ``Recommender.session``.
 
     Attributes:
-        state: float32 [K, d], what the observed events left. It and ``seen`` are all that a session is.
+        state: float32 [K, d], what the observed events left. It, ``seen`` and ``memory`` are all that a session is.
         seen: The rows of the observed items.
+        memory: What is left of each of them, where the model has repeat recencies.
     """
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
         self.state: FloatArray = recommender.no_state.copy()
         self.seen: set[int] = set()
+        self.memory = RepeatMemory(recommender.contents.repeat_decays)
 
     def observe(self, *items: str) -> None:
         """Take note of events, oldest first; either all of them or, after an error, none.
@@ -37,6 +40,7 @@ class Session:
         decays = self._recommender.decays[:, None]
         for row in rows:
             self.state = decays * self.state + self._recommender.vector(row, as_history=True)
+            self.memory.observe(row)
         self.seen.update(rows)
 
     def recommend(

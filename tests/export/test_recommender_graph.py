@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgerec.export.goldens import goldens, torch_scores
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.runtime.layout import Tower, pack
-from edgerec.runtime.reference import dequantized, fold, score
+from edgerec.runtime.reference import dequantized, fold, remember, score
+from edgerec.runtime.verify import disagreement
 
 N, D, K = 30, 12, 3
+REPEATS = {"repeat_decays": np.float32([0.6, 0.97]), "repeat_weights": np.float32([3, -0.8])}
 
 
-def tower(shared: bool) -> Tower:
-    """Draw a tower at random."""
+def tower(shared: bool, **repeats: Any) -> Tower:
+    """Draw a tower at random; ``repeats`` are its repeat decays and weights."""
     rng = np.random.default_rng(7)
 
     def normal(*shape: int) -> Any:
@@ -31,7 +35,7 @@ def tower(shared: bool) -> Tower:
     item_in = None if shared else normal(N, D)
     words = [str(row) for row in range(N)]
     decays, mix = np.float32([0.5, 0.95, 0.99]), np.float32([1, -0.5, 0.3])
-    return Tower(decays, mix, 5.0, normal(N, D), item_in, normal(N), normal(N), normal(N, D), words, words)
+    return Tower(decays, mix, 5.0, normal(N, D), item_in, normal(N), normal(N), normal(N, D), words, words, **repeats)
 
 
 def extracted(made: Tower, folder: Path) -> Any:
@@ -44,9 +48,12 @@ def extracted(made: Tower, folder: Path) -> Any:
     return onnxruntime.InferenceSession(folder / "recommender.onnx", options, providers=["CPUExecutionProvider"])
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["shared", "separate"])
+TOWERS: dict[str, Any] = {"shared": tower(True), "separate": tower(False), "repeats": tower(True, **REPEATS)}
+
+
+@pytest.fixture(scope="module", params=TOWERS)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tower, Any]:
-    made = tower(request.param)
+    made = TOWERS[request.param]
     return dequantized(made), extracted(made, tmp_path_factory.mktemp("bundle"))
 
 
@@ -69,7 +76,7 @@ def test_the_graph_is_the_recurrence(pair: tuple[Tower, Any], histories: list[li
     for line, history in enumerate(histories):
         folded = fold(exact, history, state[line].astype(np.float64))
         assert state_out[line] == pytest.approx(folded, abs=1e-5)
-        wanted = score(exact, folded)
+        wanted = score(exact, folded, remember(exact, history))
         assert items[line, -1] == -1  # the padding item
         assert sorted(items[line, :-1]) == list(range(1, N + 1))
         assert scores[line, :-1] == pytest.approx(wanted[items[line, :-1] - 1], abs=2e-3)
@@ -117,6 +124,88 @@ def test_the_graph_is_standard_and_holds_no_table(tmp_path: Path) -> None:
     outside = {t.name for t in graph.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL}
     assert outside == {"item_out.i8", "item_out.scale", "bias.f32", "popularity.f32"}
     assert graph.ByteSize() < 10_000
+
+
+def test_a_tower_without_repeat_recencies_has_the_graph_it_had() -> None:
+    nothing = np.zeros(0, np.float32)
+    explicit = recommender_graph(tower(True, repeat_decays=nothing, repeat_weights=nothing))
+    assert explicit.SerializeToString() == recommender_graph(tower(True)).SerializeToString()
+    assert [entry.name for entry in explicit.graph.input] == ["history", "state", "exclude", "score_offset", "k"]
+    assert len(recommender_graph(tower(True, **REPEATS)).graph.node) > len(explicit.graph.node)
+
+
+@pytest.fixture(scope="module")
+def repeating(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tower, Any]:
+    made = tower(False, **REPEATS)
+    return dequantized(made), extracted(made, tmp_path_factory.mktemp("bundle"))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    history=st.lists(st.lists(st.integers(0, N), min_size=6, max_size=6), min_size=1, max_size=4),
+    rows=st.lists(st.integers(1, N), min_size=0, max_size=8, unique=True),
+    once=st.booleans(),
+)
+def test_the_graph_goes_on_from_what_a_session_remembers(
+    repeating: tuple[Tower, Any], history: list[list[int]], rows: list[int], once: bool
+) -> None:
+    exact, session = repeating
+    lines = 1 if once else len(history)
+    left = np.random.default_rng(3).uniform(0, 5, (lines, 2, len(rows))).astype(np.float32)
+    state = np.ones((len(history), K, D), np.float32)
+    feed = {"history": np.array(history), "state": state, "k": np.array([N]), "repeat_memory": left}
+    feed["repeat_rows"] = np.tile(np.array(rows, np.int64), (lines, 1))
+    items, scores = session.run(["items", "scores"], feed)
+    for line, events in enumerate(history):
+        memory = np.zeros((2, N))
+        memory[:, np.array(rows, int) - 1] = left[line % lines]
+        folded = fold(exact, events, state[line].astype(np.float64))
+        wanted = score(exact, folded, remember(exact, events, memory))
+        assert sorted(items[line]) == list(range(1, N + 1))
+        assert scores[line] == pytest.approx(wanted[items[line] - 1], abs=2e-3)
+
+
+def test_only_the_items_taken_gain_and_padding_neither_gains_nor_ages(repeating: tuple[Tower, Any]) -> None:
+    exact, session = repeating
+    histories = np.array([[4, 9, 4, 0, 0, 0], [0, 4, 0, 9, 0, 4]])
+    feed = {"history": histories, "state": np.zeros((2, K, D), np.float32), "k": np.array([N + 1])}
+    items, scores = session.run(["items", "scores"], feed)
+    assert np.array_equal(items[0], items[1])
+    assert scores[0, :-1] == pytest.approx(scores[1, :-1], abs=1e-5)
+    assert items[0, -1] == -1  # the padding item, however often it occurs
+    gained = scores[0, :-1] - score(exact, fold(exact, [4, 9, 4]))[items[0, :-1] - 1]
+    fresh, old = np.float64([1, 1]), np.float64([0.6, 0.97])
+    wanted = {4: [3, -0.8] @ np.log1p(fresh + old**2), 9: [3, -0.8] @ np.log1p(old)}
+    assert gained == pytest.approx([wanted.get(row, 0) for row in items[0, :-1]], abs=2e-3)
+
+
+def test_a_graph_with_repeat_recencies_is_standard(tmp_path: Path) -> None:
+    session = extracted(tower(True, **REPEATS), tmp_path)
+    onnx.checker.check_model(tmp_path / "recommender.onnx", full_check=True)
+    given = [entry.name for entry in session.get_overridable_initializers()]
+    assert {"repeat_rows", "repeat_memory"} <= set(given)
+    assert [entry.name for entry in session.get_inputs()] == ["history", "state"]
+
+
+@pytest.mark.parametrize("history", [[3], [5, 5, 5], [1, 2, 3, 2, 30, 2, 7]])
+def test_torch_scores_are_the_references(history: list[int]) -> None:
+    for made in TOWERS.values():
+        wanted = score(made, fold(made, history), remember(made, history))
+        assert torch_scores(made, history) == pytest.approx(wanted, abs=1e-4)
+        assert torch_scores(made, []) == pytest.approx(made.popularity)
+
+
+def test_the_graph_answers_torchs_golden_requests(repeating: tuple[Tower, Any]) -> None:
+    exact, session = repeating
+    histories = np.random.default_rng(5).integers(1, 9, (40, 12)).tolist()  # few items, so that they come again
+    held = json.loads(goldens(exact, histories, [], np.zeros((0, D), np.float32), 0.0))
+    assert len(held["requests"]) == 25
+    for request in held["requests"]:
+        feed = {"history": np.array([request["history"] or [0]]), "state": np.zeros((1, K, D), np.float32)}
+        if request["exclude_seen"] and request["history"]:
+            feed["exclude"] = np.unique(feed["history"])[None]
+        items, scores = session.run(["items", "scores"], feed)
+        assert not disagreement(request, items[0].tolist(), scores[0].tolist(), held["tolerance"])
 
 
 @pytest.mark.parametrize("sign", [1, -1])

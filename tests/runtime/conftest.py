@@ -89,7 +89,7 @@ def ring() -> Tower:
 def make_tower() -> Callable[..., Tower]:
     """Draw a tower at random."""
 
-    def make(n: int = 40, shared: bool = True, seed: int = 0) -> Tower:
+    def make(n: int = 40, shared: bool = True, seed: int = 0, **repeats: Any) -> Tower:
         rng = np.random.default_rng(seed)
 
         def normal(*shape: int) -> Any:
@@ -107,6 +107,7 @@ def make_tower() -> Callable[..., Tower]:
             text=text / np.linalg.norm(text, axis=1, keepdims=True),
             ids=[f"i{row}" for row in range(1, n + 1)],
             titles=[f"제목 {row} 🎉" for row in range(1, n + 1)],
+            **repeats,
         )
 
     return make

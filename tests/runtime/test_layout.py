@@ -54,6 +54,32 @@ def test_a_faulty_tower_is_not_packed(ring: Tower) -> None:
         assert part in str(caught.value)
 
 
+def test_faulty_repeat_recencies_are_not_packed(ring: Tower) -> None:
+    cases = [
+        ([0.5, 1.0], [1, 1], "repeat_decays are [0.5, 1.0], expected between 0 and 1"),
+        ([0.5], [1, 1], "repeat_weights has shape (2,), expected (1,)"),
+        ([[0.5]], [1], "repeat_decays has shape (1, 1), expected (1,)"),
+        ([0.5], [np.inf], "repeat_weights is not finite"),
+        ([np.nan], [1], "repeat_decays is not finite"),
+    ]
+    for decays, weights, message in cases:
+        with pytest.raises(UsageError) as caught:
+            pack(replace(ring, repeat_decays=np.float32(decays), repeat_weights=np.float32(weights)))
+        assert message in str(caught.value)
+
+
+def test_a_bundle_from_before_repeat_recencies_opens(ring: Tower, write: Callable[..., Path]) -> None:
+    def older(members: dict[str, bytes], model: dict[str, Any]) -> None:
+        del model["repeat_decays"], model["repeat_weights"]
+
+    recommender = Recommender.load(write(ring, older))
+    assert recommender.contents.repeat_decays.shape == recommender.contents.repeat_weights.shape == (0,)
+    assert recommender.recommend(["c"], k=1)[0].item == "d"
+    session = recommender.session()
+    session.observe("c")
+    assert session.recommend(1)[0].item == "d"
+
+
 def broken(members: dict[str, bytes], model: dict[str, Any]) -> None:
     """Take away one table and cut two others."""
     del members["item_out.scale"]
@@ -74,6 +100,7 @@ def test_every_member_that_disagrees_is_named(ring: Tower, write: Callable[..., 
 
 def test_every_faulty_entry_of_the_model_is_named(ring: Tower, write: Callable[..., Path]) -> None:
     wrong = {"n_items": True, "decays": [0.5, 1.0], "mix": [], "scale": "5", "mask_seen": None, "max_tokens": 0}
+    wrong |= {"repeat_decays": [0], "repeat_weights": None}
     with pytest.raises(BundleError) as caught:
         Recommender.load(write(ring, lambda _, model: model.update(wrong)))
     assert all(f"model.{name} is " in str(caught.value) for name in wrong)
@@ -88,6 +115,7 @@ def test_every_faulty_entry_of_the_model_is_named(ring: Tower, write: Callable[.
         ("popularity.f32", np.ones(9, "<f4").tobytes(), "would return the padding item"),
         ("recommender.onnx", b"nothing", "recommender.onnx cannot be opened by onnxruntime"),
         ("mix", [1.0, 2.0], "mix has 2 values for 1 decays"),
+        ("repeat_weights", [1.0], "repeat_weights has 1 values for 0 repeat_decays"),
     ],
 )
 def test_content_that_cannot_be_used_is_refused(
@@ -118,4 +146,12 @@ def test_another_graph_is_refused_by_its_names(ring: Tower, write: Callable[...,
         members["recommender.onnx"] = graph.SerializeToString()
 
     with pytest.raises(BundleError, match=r"gives \['items', 'scores', 'state_out'\]; expected"):
+        Recommender.load(write(ring, change))
+
+
+def test_a_graph_without_the_models_repeat_recencies_is_refused(ring: Tower, write: Callable[..., Path]) -> None:
+    def change(members: dict[str, bytes], model: dict[str, Any]) -> None:
+        model.update(repeat_decays=[0.5], repeat_weights=[1.0])
+
+    with pytest.raises(BundleError, match=r"expected \['exclude', .*'repeat_memory', 'repeat_rows', 'score_offset'"):
         Recommender.load(write(ring, change))

@@ -13,7 +13,7 @@ import pytest
 from edgerec.errors import BundleError, UnknownItemError, UsageError
 from edgerec.runtime import Recommendation, Recommender
 from edgerec.runtime.layout import ENCODER, Tower
-from edgerec.runtime.reference import dequantized, fold, score
+from edgerec.runtime.reference import dequantized, fold, remember, score
 
 
 @pytest.fixture
@@ -122,16 +122,20 @@ def test_a_catalogue_of_one_item(make_tower: Callable[..., Tower], load: Callabl
     assert recommender.similar("i1") == []
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"shared": False}, {"repeat_decays": np.float32([0.6, 0.97]), "repeat_weights": np.float32([3, -0.8])}],
+    ids=["shared", "separate", "repeats"],
+)
 def test_score_rows_is_the_reference_for_the_whole_catalogue(
-    make_tower: Callable[..., Tower], load: Callable[..., Recommender], shared: bool
+    make_tower: Callable[..., Tower], load: Callable[..., Recommender], options: dict[str, Any]
 ) -> None:
-    tower = make_tower(shared=shared)
+    tower = make_tower(**options)
     histories = np.random.default_rng(1).integers(0, tower.n_items + 1, (70, 12))  # more than one batch
     histories[3] = 0
     got = load(tower).score_rows(histories)
     exact = dequantized(tower)
-    wanted = np.stack([score(exact, fold(exact, history)) for history in histories])
+    wanted = np.stack([score(exact, fold(exact, history), remember(exact, history)) for history in histories])
     assert got.dtype == np.float32
     assert got == pytest.approx(wanted, abs=1e-3)
     with pytest.raises(UsageError, match="expected 0 to 40"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +15,24 @@ import pytest
 
 from edgerec.runtime import Recommender
 from edgerec.runtime.layout import Tower
+from edgerec.runtime.reference import remember
+
+REPEATS = {"repeat_decays": np.float32([0.6, 0.97]), "repeat_weights": np.float32([3, -0.8])}
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize(
+    ("shared", "repeats"), [(True, {}), (False, {}), (True, REPEATS)], ids=["shared", "separate", "repeats"]
+)
 def test_a_session_is_the_stateless_answer(
-    make_tower: Callable[..., Tower], load: Callable[[Tower], Recommender], shared: bool
+    make_tower: Callable[..., Tower],
+    load: Callable[[Tower], Recommender],
+    shared: bool,
+    repeats: dict[str, Any],
+    exclude_seen: bool,
 ) -> None:
-    recommender = load(make_tower(shared=shared))
+    tower = make_tower(shared=shared, **repeats)
+    recommender = load(tower)
     rows = np.random.default_rng(2).integers(1, 41, 60)
     session = recommender.session()
     for count, row in enumerate(rows, 1):
@@ -27,7 +40,50 @@ def test_a_session_is_the_stateless_answer(
         history = [f"i{seen}" for seen in rows[:count]]
         stateless = recommender.ranker.rank(rows[None, :count], 1)
         assert session.state == pytest.approx(stateless.state[0], abs=1e-5)
-        assert [e.item for e in session.recommend()] == [e.item for e in recommender.recommend(history)]
+        taken, left = session.memory.recall()
+        assert left == pytest.approx(remember(tower, rows[:count])[:, taken - 1], abs=1e-5)
+        asked, whole = session.recommend(10, exclude_seen), recommender.recommend(history, 10, exclude_seen)
+        assert [e.item for e in asked] == [e.item for e in whole]
+        assert [e.score for e in asked] == pytest.approx([e.score for e in whole], abs=1e-3)  # the user's last limb
+
+
+def test_a_session_goes_on_with_further_events(
+    make_tower: Callable[..., Tower], load: Callable[[Tower], Recommender]
+) -> None:
+    recommender = load(make_tower(**REPEATS))
+    rows = [3, 8, 3, 5, 8, 8, 1, 3]
+    session = recommender.session()
+    session.observe_rows(rows[:5])
+    asked, whole = (
+        recommender.answer(session, 10, False, rows=rows[5:]),
+        recommender.recommend([f"i{row}" for row in rows], 10, False),
+    )
+    assert [entry.item for entry in asked] == [entry.item for entry in whole]
+    assert [entry.score for entry in asked] == pytest.approx([entry.score for entry in whole], abs=1e-3)
+
+
+def test_without_events_repeat_recencies_change_nothing(
+    make_tower: Callable[..., Tower], load: Callable[[Tower], Recommender]
+) -> None:
+    tower = make_tower(**REPEATS)
+    found = load(tower).session().recommend(40)
+    assert [entry.score for entry in found] == pytest.approx(np.sort(tower.popularity)[::-1])
+
+
+def test_added_items_are_remembered_like_any_other(ring: Tower, load: Callable[[Tower], Recommender]) -> None:
+    items, answers = ["c", "x", "c", "x", "y", "a"], []
+    for tower in (ring, replace(ring, **REPEATS)):
+        recommender = load(tower)
+        recommender.add_items({"x": "red wine", "y": "영화", "z": "blue film"})
+        session = recommender.session()
+        session.observe(*items)
+        assert session.recommend(20, False) == recommender.recommend(items, 20, False)
+        found = recommender.answer(session, 20, False, rows=[1])  # and one event more
+        answers.append({entry.item: entry.score for entry in found})
+    decays, gained = np.float64([0.6, 0.97]), {"x": [5, 3], "y": [2], "c": [6, 4], "a": [1, 0]}
+    for item, plain in answers[0].items():
+        memory = sum(decays**age for age in gained.get(item, [])) + np.zeros(2)
+        assert answers[1][item] - plain == pytest.approx([3, -0.8] @ np.log1p(memory), abs=1e-3)
 
 
 def test_observing_in_one_call_or_several_is_the_same(ring: Tower, load: Callable[[Tower], Recommender]) -> None:

@@ -53,6 +53,11 @@ def wrong_op(graph: onnx.ModelProto) -> None:
     next(node for node in graph.graph.node if node.op_type == "CumSum").attribute[0].i = 0
 
 
+def wrong_repeats(graph: onnx.ModelProto) -> None:
+    tensor = next(t for t in graph.graph.initializer if tuple(t.dims) == (1, 1, 2))
+    tensor.raw_data = np.float32([0.8, 0.3]).tobytes()
+
+
 def wrong_table(members: dict[str, bytes], model: dict[str, Any]) -> None:
     codes = np.frombuffer(members["item_out.i8"], np.int8).copy()
     members["item_out.i8"] = np.roll(codes, 1).tobytes()
@@ -71,6 +76,13 @@ def test_a_changed_graph_table_or_tokenizer_fails(
     assert verify(write(make_tower()))
     with pytest.raises(ParityError, match=r"\d+ of 10 goldens fail here; first: golden"):
         verify(write(make_tower(), change))
+
+
+def test_the_repeat_weights_are_verified_too(make_tower: Callable[..., Tower], write: Callable[..., Path]) -> None:
+    tower = make_tower(repeat_decays=np.float32([0.6, 0.97]), repeat_weights=np.float32([0.8, -0.3]))
+    assert verify(write(tower))["largest_score_difference"] < 1e-3
+    with pytest.raises(ParityError, match=r"\d+ of 10 goldens fail here; first: golden request"):
+        verify(write(tower, change_graph(wrong_repeats)))
 
 
 def test_a_flipped_byte_is_no_bundle(ring: Tower, write: Callable[..., Path]) -> None:
