@@ -1,9 +1,9 @@
 """The softmax of training: which items compete at a step, what each scores, and the loss of the true next ones.
 
-A target is asked at its *source*: the last event of an earlier step than its own. Events of one basket have no order, so
-all of them are asked once, after the basket before. Above ``FULL_LIMIT`` warm items the sum over the catalogue is
+A target is asked at its *source*: the last event of an earlier step than its own. Events of one basket have no order,
+so all of them are asked once, after the basket before. Above ``FULL_LIMIT`` warm items the sum over the catalogue is
 estimated: the items of the batch count as themselves, the rest through a uniform sample, each drawn item standing for
-``rest / sample`` others (importance sampling, "logQ correction"; Bengio & Senecal 2008, Yi et al. 2019).
+``n_warm / sample`` others (importance sampling, "logQ correction"; Bengio & Senecal 2008, Yi et al. 2019).
 """
 
 from __future__ import annotations

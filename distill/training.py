@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -58,11 +57,11 @@ class Windows:
 
     Args:
         histories: One per user.
-        steps: int64 [total], the step of each event; a step's events are asked for after the step before.
+        steps: int32 [total], the step of each event; a step's events are asked for after the step before.
         window: Events of a window that have a successor in it.
     """
 
-    def __init__(self, histories: Ragged, steps: NDArray[np.int64], window: int) -> None:
+    def __init__(self, histories: Ragged, steps: IntArray, window: int) -> None:
         self.histories, self.steps, self.window = histories, Ragged(steps, histories.offsets), window
 
     def users(self) -> list[int]:
@@ -87,7 +86,7 @@ class Windows:
             batch[2, row, : len(events) - 1] = sources
         return dict(zip(("history", "targets", "sources"), map(torch.from_numpy, batch), strict=True))
 
-    def draw(self, user: int) -> tuple[IntArray, NDArray[np.int64]]:
+    def draw(self, user: int) -> tuple[IntArray, IntArray]:
         """Return the events and steps of one random window; one inside a single long basket asks for nothing."""
         events, steps = self.histories[user], self.steps[user]
         last_start = max(len(events) - self.window - 1, 0)

@@ -95,14 +95,14 @@ class Split:
     """A data set divided in time. A model learns from ``train``, is chosen on ``validation``, reported on ``test``.
 
     ``train`` holds one history per user of the data set (empty for a user without training events), ``train_steps`` is
-    int64 [total]: the number of the step that each of its events belongs to (a basket, or the event alone), and
+    int32 [total]: the number of the step that each of its events belongs to (a basket, or the event alone), and
     ``warm`` is bool [n_items]: seen in ``train``. A test history holds the validation events too.
     """
 
     name: str
     n_items: int
     train: Ragged
-    train_steps: NDArray[np.int64]
+    train_steps: IntArray
     warm: NDArray[np.bool_]
     validation: Requests
     test: Requests

@@ -50,7 +50,16 @@ def split(data: Dataset, kind: str = "leave-one-out") -> Split:
         )
     warm = np.zeros(len(data.item_ids), dtype=np.bool_)
     warm[train.values] = True
-    return Split(kind, len(data.item_ids), train, units[trained], warm, validation, test, mask_seen=not data.repeats)
+    return Split(
+        kind,
+        len(data.item_ids),
+        train,
+        units[trained].astype(np.int32),
+        warm,
+        validation,
+        test,
+        mask_seen=not data.repeats,
+    )
 
 
 def step_numbers(data: Dataset) -> NDArray[np.int64]:

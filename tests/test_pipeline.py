@@ -251,6 +251,31 @@ def test_one_user_one_item_and_two_items_go_all_the_way(
     assert {entry["item"] for entry in found} == {f"i{n}" for n in range(n_items)}
 
 
+def test_a_log_of_repeat_purchases_ships_what_the_user_takes_often(small_bert: Path, tmp_path: Path) -> None:
+    """Each user takes two items of their own again and again, in baskets: only the history can tell which."""
+    from edgerec.benchmarks.shipped import BundleScorer
+    from edgerec.data import load
+    from edgerec.distill import checkpoint
+    from edgerec.metrics import rank, validation_ndcg
+    from edgerec.splits import split
+
+    items = [f"i{n},Title red {n}" for n in range(12)]
+    log = [f"u{u},i{(u * 5 + e) % 12},{1_600_000_000 + 60 * t}" for u in range(30) for t in range(6) for e in (0, 3)]
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "\n".join(items))
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(log))
+    teacher, path = tmp_path / "teacher", tmp_path / "repeat.edgerec"
+    run("fine-tune", tmp_path, "--encoder", small_bert, "--out", teacher, "--top-layers", 0, "--steps", 20)
+    run("export", teacher, "--out", path)
+    data = load(str(tmp_path))
+    divided = split(data)
+    assert not divided.mask_seen
+    towers, shipped = checkpoint.load(teacher).towers, BundleScorer(path, data)
+    assert towers.arrays().repeat_weights.size == 3
+    assert validation_ndcg(shipped, divided, 10) > 0.95
+    ranks = [rank(scorer, divided.test, 2, mask_seen=False) for scorer in (towers, shipped)]
+    assert (ranks[0] == ranks[1]).mean() > 0.9  # the tables were rounded
+
+
 def test_a_history_longer_than_any_window_is_answered_as_its_session_is(bundle: Path) -> None:
     from edgerec.runtime import Recommender
 
