@@ -1,50 +1,140 @@
-"""Cold items' gain and bias: what lets an item that nobody took yet compete, and no more than that.
+"""Cold items: from a text part to the vectors and the bias that the log would have taught.
 
-A warm item's vector grew a residual and its bias was learned; a cold one has its text part alone and no bias. Both
-numbers come from a grid: of the settings that cost at most ``ALLOWANCE`` of validation NDCG@10, which counts what cold
-items win and what they push away, the one that finds most cold targets.
+A warm item's residual and bias can be foretold from its text in part. The cold map is the ridge regression of both on
+the text part over warm items (attribute-to-factor map; Gantner et al. 2010), shrunk towards the text part as it is. How
+much it is shrunk, and how far cold items are lifted against warm ones, is chosen by playing new items: a tenth of the
+warm items gets its vectors from the map that the others give.
 """
 
 from __future__ import annotations
 
-from itertools import product
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from edgerec.distill.towers import Towers
-from edgerec.interactions import Split
-from edgerec.metrics import cold_hr, ndcg, rank
+from edgerec.distill.towers import ColdMap, TowerArrays, Towers
+from edgerec.interactions import FloatArray, Ragged, Requests, Split
+from edgerec.metrics import Scorer, cold_hr, ndcg, rank
 
-# On amazon-industrial gain 1.5 doubles cold HR@10 at a third of all NDCG: what pays lies between 0.9 and 1.2.
-GAINS = (0.9, 1.0, 1.1, 1.2)
-BIAS_QUANTILES = (0.05, 0.5, 0.75)  # of the warm items' biases
-ALLOWANCE = 0.01  # of validation NDCG@10
+Rows = NDArray[np.int64]
+
+RIDGES = (0.1, 1.0, 10.0, 100.0)  # relative to the mean variance of a coordinate of the text part
+LIFTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # of a cold item's score, in nats
+NEW_SHARE = 0.1  # of the warm items, that play new ones
+ALLOWANCE = 0.03  # of validation NDCG@10: what lifting so many new items may cost
+NATURAL_ALLOWANCE = 0.01  # what lifting the catalogue's own cold items may cost
+MOST_REQUESTS = 1000  # that a choice is made on
 
 
-@torch.no_grad()
-def calibrate_cold(towers: Towers, split: Split) -> dict[str, float | None]:
-    """Set the gain and bias of cold items.
+def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any]:
+    """Set the cold map of trained towers.
 
     Returns:
-        What was chosen, with NDCG@10 and cold HR@10 (None without cold targets) on validation.
+        The ridge and the lift that were chosen, NDCG@10 of played new items among themselves (None where no user took
+        one), and cold HR@10 on validation (None without cold targets).
     """
-    towers.eval()
-    warm_biases = towers.bias.cpu().numpy()[split.warm]
-    settings = list(product(GAINS, np.quantile(warm_biases, BIAS_QUANTILES).tolist()))
-    if split.warm.all():
-        settings = [(1.0, float(np.median(warm_biases)))]  # nothing to measure: for items added on the device
-    found = []
-    for setting in settings:
-        towers.cold.copy_(torch.tensor(setting))
-        ranked = rank(towers, split.validation, 10, split.mask_seen)
-        quality = float(ndcg(ranked, split.validation, 10).mean())
-        found.append((quality, cold_hr(ranked, split.validation.targets, split.warm, 10)[0]))
-    enough = (1 - ALLOWANCE) * max(quality for quality, _ in found)
-    best = max(
-        (row for row, (quality, _) in enumerate(found) if quality >= enough),
-        key=lambda row: (found[row][1] or 0.0, found[row][0]),
-    )
-    towers.cold.copy_(torch.tensor(settings[best]))
-    gain, bias = settings[best]
-    return {"gain": gain, "bias": bias, "validation_ndcg10": found[best][0], "validation_cold_hr10": found[best][1]}
+    arrays = towers.eval().arrays()
+    counts = np.bincount(split.train.values, minlength=split.n_items)
+    cold, order = np.flatnonzero(~split.warm), np.random.default_rng(seed).permutation(np.flatnonzero(split.warm))
+    cut = round(NEW_SHARE * len(order))
+    new, known = order[:cut], order[cut:]
+    requests, validation = sampled(new_item_requests(split, new), seed), sampled(split.validation, seed)
+
+    def among_new(ridge: float) -> float:
+        played = as_new(arrays, fit_map(arrays, known, counts, ridge), new)
+        return quality(Among(played, new), requests, split.mask_seen)
+
+    def highest_lift(cold_map: ColdMap, rows: Rows, allowance: float) -> float:
+        found = [quality(as_new(arrays, lifted(cold_map, lift), rows), validation, split.mask_seen) for lift in LIFTS]
+        return max(lift for lift, one in zip(LIFTS, found, strict=True) if one >= (1 - allowance) * max(found))
+
+    judged = {ridge: among_new(ridge) for ridge in RIDGES} if len(requests) else {}
+    ridge = max(judged, key=lambda one: judged[one], default=RIDGES[-1])
+    chosen, lift = fit_map(arrays, order, counts, ridge), 0.0
+    if judged:
+        played = fit_map(arrays, known, counts, ridge)
+        lift = highest_lift(played, np.concatenate([cold, new]), ALLOWANCE)
+        lift = min(lift, highest_lift(chosen, cold, NATURAL_ALLOWANCE))
+    towers.set_cold(lifted(chosen, lift))
+    ranked = rank(towers, split.validation, 10, split.mask_seen)
+    cold_hits, _ = cold_hr(ranked, split.validation.targets, split.warm, 10)
+    found = {"ridge": ridge, "lift": lift, "new_items_ndcg10": judged.get(ridge)}
+    return {**found, "validation_cold_hr10": cold_hits}
+
+
+def fit_map(arrays: TowerArrays, rows: Rows, counts: NDArray[np.int64], ridge: float) -> ColdMap:
+    """Fit residuals and biases from text parts by ridge regression around the means.
+
+    Args:
+        arrays: Trained.
+        rows: int64 [m], the items to fit to, each weighted by the root of its count.
+        counts: int64 [n_items], training events.
+        ridge: Relative to the mean variance of a coordinate.
+    """
+    text, weights = arrays.text[rows].astype(np.float64), np.sqrt(np.maximum(counts[rows], 1))[:, None]
+    goal = np.hstack([arrays.item_in[rows] - text, arrays.item_out[rows] - text, arrays.bias[rows, None]])
+    mean, centre = ((weights * values).sum(0) / weights.sum() for values in (text, goal))
+    spread = text - mean
+    gram = spread.T @ (weights * spread)
+    gram[np.diag_indices_from(gram)] += ridge * max(float(gram.diagonal().mean()), 1e-12)
+    slope = np.linalg.solve(gram, spread.T @ (weights * (goal - centre)))
+    size = text.shape[1]
+    affine = np.vstack([slope, centre - mean @ slope])
+    identity = np.vstack([np.eye(size), np.zeros(size)])
+    item_in, item_out = (identity + part for part in np.hsplit(affine[:, :-1], 2))
+    return ColdMap(*(part.astype(np.float32) for part in (item_in, item_out, affine[:, -1])))
+
+
+def lifted(cold_map: ColdMap, lift: float) -> ColdMap:
+    """Return the map with so much more bias."""
+    bias = cold_map.bias.copy()
+    bias[-1] += lift
+    return cold_map._replace(bias=bias)
+
+
+def as_new(arrays: TowerArrays, cold_map: ColdMap, rows: Rows) -> TowerArrays:
+    """Return towers in which the items at ``rows`` have what the map makes of their text parts."""
+    item_in, item_out, bias = (array.copy() for array in (arrays.item_in, arrays.item_out, arrays.bias))
+    item_in[rows], item_out[rows], bias[rows] = cold_map.apply(arrays.text[rows])
+    return replace(arrays, item_in=item_in, item_out=item_in if arrays.shared else item_out, bias=bias)
+
+
+@dataclass(frozen=True)
+class Among:
+    """A scorer that ranks the items at ``rows`` only."""
+
+    scorer: Scorer
+    rows: Rows
+
+    def score(self, requests: Requests) -> FloatArray:
+        """Return its scores, float32 [R, n_items], minus infinity elsewhere."""
+        scores = self.scorer.score(requests)
+        kept = np.full_like(scores, -np.inf)
+        kept[:, self.rows] = scores[:, self.rows]
+        return kept
+
+
+def new_item_requests(split: Split, new: Rows) -> Requests:
+    """Return a request per user who took some of the new items: the rest of the training history, and those."""
+    is_new = np.zeros(split.n_items, np.bool_)
+    is_new[new] = True
+    pairs = [
+        (events[~is_new[events]], np.unique(events[is_new[events]]))
+        for events in map(split.train.__getitem__, range(len(split.train)))
+    ]
+    users = [user for user, (rest, taken) in enumerate(pairs) if len(rest) and len(taken)]
+    histories, targets = (Ragged.from_lists([pairs[user][side] for user in users]) for side in (0, 1))
+    return Requests(np.array(users, np.int32), histories, targets)
+
+
+def sampled(requests: Requests, seed: int) -> Requests:
+    """Return at most ``MOST_REQUESTS`` of them."""
+    rows = np.random.default_rng(seed).permutation(len(requests))[:MOST_REQUESTS]
+    return requests.take(np.sort(rows))
+
+
+def quality(scorer: Scorer, requests: Requests, mask_seen: bool) -> float:
+    """Return mean NDCG@10."""
+    return float(ndcg(rank(scorer, requests, 10, mask_seen), requests, 10).mean())

@@ -13,7 +13,7 @@ weight of 1 makes chances proportional to how often an item was taken.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +44,22 @@ class TowerConfig:
     residual_dropout: float = 0.2  # of whole residuals, so that text alone must carry an item
 
 
+class ColdMap(NamedTuple):
+    """What an item without training events has, as affine functions of its text part; the last row is the constant.
+
+    ``item_in`` and ``item_out`` are float32 [d + 1, d], ``bias`` [d + 1].
+    """
+
+    item_in: FloatArray
+    item_out: FloatArray
+    bias: FloatArray
+
+    def apply(self, text: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return ``item_in``, ``item_out`` [n, d] and biases [n] of text parts [n, d]."""
+        item_in, item_out, bias = (text @ part[:-1] + part[-1] for part in self)
+        return item_in, item_out, bias
+
+
 @dataclass(frozen=True)
 class TowerArrays:
     """Towers as plain arrays: what is scored, exported and shipped.
@@ -59,8 +75,7 @@ class TowerArrays:
     decays: FloatArray
     mix: FloatArray
     scale: float
-    cold_gain: float  # a cold item's vectors are its text part times this
-    cold_bias: float
+    cold: ColdMap
     repeat_decays: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
     repeat_weights: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
 
@@ -119,7 +134,9 @@ class Towers(nn.Module):
     text: Tensor  # [n_items, d]: text vectors in the PCA's coordinates
     projection: Tensor  # [T, d]
     warm: Tensor  # [n_items]
-    cold: Tensor  # [2]: gain and bias of cold items
+    cold_in: Tensor  # the parts of a `ColdMap`
+    cold_out: Tensor
+    cold_bias: Tensor
 
     def __init__(
         self,
@@ -136,7 +153,10 @@ class Towers(nn.Module):
         self.register_buffer("text", torch.from_numpy(text_vectors @ projection))
         self.register_buffer("projection", torch.from_numpy(projection))
         self.register_buffer("warm", torch.from_numpy(warm.copy()))
-        self.register_buffer("cold", torch.tensor([1.0, 0.0]))
+        identity = torch.eye(shape[1] + 1, shape[1])  # a text part as it is, until `set_cold`
+        self.register_buffer("cold_in", identity)
+        self.register_buffer("cold_out", identity.clone())
+        self.register_buffer("cold_bias", torch.zeros(shape[1] + 1))
         self.residual_in = nn.Parameter(torch.zeros(shape))
         self.residual_out = None if config.shared else nn.Parameter(torch.zeros(shape))
         self.decay_logits = nn.Parameter(decays)
@@ -218,28 +238,39 @@ class Towers(nn.Module):
 
         Args:
             text: Another text part, [n_items, d]; None for the trained one.
-            residuals: False leaves text alone (every item as if it were cold, its own bias kept).
+            residuals: False leaves text alone (vectors of every item as if it were cold, its own bias kept).
         """
         part = self.text.cpu().numpy() if text is None else text
-        warm = self.warm.cpu().numpy()[:, None] & np.bool_(residuals)
-        gain, cold_bias = (float(value) for value in self.cold)
+        warm = self.warm.cpu().numpy()
+        learned = (warm & np.bool_(residuals))[:, None]
+        cold = self.cold_map()
+        cold_in, cold_out, cold_bias = cold.apply(part)
 
-        def vectors(residual: Tensor) -> FloatArray:
-            return np.where(warm, part + residual.cpu().numpy(), gain * part).astype(np.float32)
+        def vectors(residual: Tensor, without: FloatArray) -> FloatArray:
+            return np.where(learned, part + residual.cpu().numpy(), without).astype(np.float32)
 
-        item_in = vectors(self.residual_in)
+        item_in = vectors(self.residual_in, cold_in)
         return TowerArrays(
             item_in=item_in,
-            item_out=item_in if self.residual_out is None else vectors(self.residual_out),
+            item_out=item_in if self.residual_out is None else vectors(self.residual_out, cold_out),
             text=part,
-            bias=np.where(self.warm.cpu().numpy(), self.bias.cpu().numpy(), cold_bias).astype(np.float32),
+            bias=np.where(warm, self.bias.cpu().numpy(), cold_bias).astype(np.float32),
             decays=self.decay_logits.sigmoid().cpu().numpy(),
             mix=self.mix.cpu().numpy().copy(),
             scale=float(self.log_scale.exp()),
-            cold_gain=gain,
-            cold_bias=cold_bias,
+            cold=cold,
             **self.repeat_arrays(),
         )
+
+    def cold_map(self) -> ColdMap:
+        """Return what maps text parts to cold items."""
+        return ColdMap(*(part.cpu().numpy().copy() for part in (self.cold_in, self.cold_out, self.cold_bias)))
+
+    @torch.no_grad()
+    def set_cold(self, cold: ColdMap) -> None:
+        """Take over what maps text parts to cold items."""
+        for own, given in zip((self.cold_in, self.cold_out, self.cold_bias), cold, strict=True):
+            own.copy_(torch.from_numpy(given))
 
     def repeat_arrays(self) -> dict[str, FloatArray]:
         """Return the repeat term's decays and weights, where there is one."""

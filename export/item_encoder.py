@@ -1,8 +1,8 @@
-"""``item_encoder.onnx``: token ids in; the text vector for search and a new item's vectors out.
+"""``item_encoder.onnx``: token ids in; the text vector for search and a new item's vectors and bias out.
 
-Pooling, projection and the cold items' gain are inside the graph, so that a device needs a tokenizer and one call. The
-INT8 variant is onnxruntime's dynamic quantization: per channel, weights of 7 bits (``reduce_range``; full range
-saturates on AVX2 without VNNI), the token embedding included.
+Pooling, projection and the cold map are inside the graph, so that a device needs a tokenizer and one call. The INT8
+variant is onnxruntime's dynamic quantization: per channel, weights of 7 bits (``reduce_range``; full range saturates on
+AVX2 without VNNI), the token embedding included.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgerec.distill.towers import ColdMap
+from edgerec.interactions import FloatArray
+
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask")
-OUTPUTS = ("text_vector", "item_in", "item_out")
+OUTPUTS = ("text_vector", "item_in", "item_out", "bias")
 
 
 class ItemEncoder(nn.Module):
@@ -26,18 +29,30 @@ class ItemEncoder(nn.Module):
 
     Args:
         encoder: From ``input_ids`` and ``attention_mask`` int [B, L] to text parts [B, d].
-        gain: What a cold item's vectors are multiplied by.
+        cold: From text parts to the vectors and the bias of an item that the log does not know.
+        shared: Whether an item has one vector.
     """
 
-    def __init__(self, encoder: nn.Module, gain: float) -> None:
+    def __init__(self, encoder: nn.Module, cold: ColdMap, shared: bool) -> None:
         super().__init__()
-        self.encoder, self.gain = encoder, gain
+        self.encoder, self.shared = encoder, shared
+        self.maps = nn.ModuleList(affine(part) for part in (cold.item_in, cold.item_out, cold.bias[:, None]))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``text_vector`` (rows of norm 1), ``item_in`` and ``item_out``, each [B, d]."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ``text_vector`` (rows of norm 1), ``item_in`` and ``item_out``, each [B, d], and ``bias`` [B]."""
         part = self.encoder(input_ids, attention_mask)
-        item = part * self.gain
-        return functional.normalize(part, dim=-1), item, item.clone()
+        item_in, item_out, bias = (one(part) for one in self.maps)
+        item_out = item_in.clone() if self.shared else item_out
+        return functional.normalize(part, dim=-1), item_in, item_out, bias[:, 0]
+
+
+def affine(weights: FloatArray) -> nn.Linear:
+    """Return [n, d] @ weights[:-1] + weights[-1], of float32 [d + 1, m], as a layer."""
+    layer = nn.Linear(weights.shape[0] - 1, weights.shape[1])
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weights[:-1].T.copy()))
+        layer.bias.copy_(torch.from_numpy(weights[-1]))
+    return layer
 
 
 def export_fp32(module: ItemEncoder, vocabulary: int) -> bytes:
@@ -69,7 +84,7 @@ def export_fp32(module: ItemEncoder, vocabulary: int) -> bytes:
 
 
 def quantize(graph: bytes) -> bytes:
-    """Return the dynamic INT8 variant of a graph."""
+    """Return the dynamic INT8 variant of a graph; the cold map (Gemm), which enlarges errors, stays as it is."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with TemporaryDirectory() as folder:

@@ -51,15 +51,15 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
     """
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    encoder = text_encoder(checkpoint)
+    arrays = checkpoint.towers.arrays()
+    module = ItemEncoder(text_encoder(checkpoint), arrays.cold, arrays.shared).eval()
     tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.encoder / TOKENIZER))
-    tower = shipped_tower(checkpoint, encoder, tokenizer)
-    module = ItemEncoder(encoder, checkpoint.towers.arrays().cold_gain).eval()
+    tower = shipped_tower(checkpoint, module.encoder, tokenizer)
     graph = export_fp32(module, tokenizer.get_vocab_size())
     graph = graph if precision == "fp32" else quantize(graph)
     texts = spread(checkpoint.texts, TEXTS)
     histories = [[row + 1 for row in history] for history in checkpoint.histories]
-    vectors = encode_texts(module, tokenizer, texts)
+    vectors = unit(encode_texts(module.encoder, tokenizer, texts))
     members, model = pack(tower)
     members = {
         GRAPH: recommender_graph(tower).SerializeToString(),
@@ -96,8 +96,7 @@ def shipped_tower(checkpoint: Checkpoint, encoder: nn.Module, tokenizer: Any) ->
     text = towers.text.numpy().copy()
     cold = np.flatnonzero(~towers.warm.numpy())
     if len(cold):
-        module = ItemEncoder(encoder, 1.0).eval()
-        text[cold] = encode_texts(module, tokenizer, [checkpoint.texts[row] for row in cold], output=1)
+        text[cold] = encode_texts(encoder, tokenizer, [checkpoint.texts[row] for row in cold])
     arrays = towers.arrays(text)
     return Tower(
         decays=arrays.decays,
@@ -111,7 +110,6 @@ def shipped_tower(checkpoint: Checkpoint, encoder: nn.Module, tokenizer: Any) ->
         ids=checkpoint.ids,
         titles=checkpoint.titles,
         mask_seen=checkpoint.info["data"]["mask_seen"],
-        cold_bias=arrays.cold_bias,
         max_tokens=MAX_TOKENS,
         repeat_decays=arrays.repeat_decays,
         repeat_weights=arrays.repeat_weights,
@@ -131,17 +129,15 @@ def plain(tokenizer: Any) -> Any:
 
 
 @torch.no_grad()
-def encode_texts(
-    module: ItemEncoder, tokenizer: Any, texts: Sequence[str], output: int = 0, batch: int = 64
-) -> FloatArray:
-    """Return one of the module's outputs for texts, float32 [n, d], as torch computes it on padded batches."""
+def encode_texts(encoder: nn.Module, tokenizer: Any, texts: Sequence[str], batch: int = 64) -> FloatArray:
+    """Return text parts of texts, float32 [n, d], as torch computes them on padded batches."""
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
     parts = []
     for start in range(0, len(texts), batch):
         encoded = tokenizer.encode_batch(list(texts[start : start + batch]))
         ids, mask = (torch.tensor([getattr(e, name) for e in encoded]) for name in ("ids", "attention_mask"))
-        parts.append(module(ids, mask)[output].numpy())
+        parts.append(encoder(ids, mask).numpy())
     return np.concatenate(parts)
 
 

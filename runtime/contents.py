@@ -49,7 +49,6 @@ MODEL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scale": (is_number, "a number"),
     "shared": (lambda value: isinstance(value, bool), "true or false"),
     "mask_seen": (lambda value: isinstance(value, bool), "true or false"),
-    "cold_bias": (is_number, "a number"),
     "max_tokens": (is_count, "a count"),
     "repeat_decays": (no_or(are_decays), "numbers between 0 and 1, or none"),
     "repeat_weights": (no_or(are_numbers), "numbers, or none"),

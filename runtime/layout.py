@@ -19,7 +19,7 @@ from edgerec.errors import UsageError
 FloatArray = NDArray[np.float32]
 CodeArray = NDArray[np.int8]
 LIMIT = 63
-NUMBERS = ["decays", "mix", "scale", "item_out", "item_in", "bias", "popularity", "text", "cold_bias"]
+NUMBERS = ["decays", "mix", "scale", "item_out", "item_in", "bias", "popularity", "text"]
 NUMBERS += ["repeat_decays", "repeat_weights"]  # what of a tower must be finite
 SMALLEST_SCALE = 1e-12  # a row of zeros keeps a scale that can be divided by
 GRAPH, ENCODER, TOKENIZER, GOLDENS = "recommender.onnx", "item_encoder.onnx", "tokenizer.json", "goldens.json"
@@ -46,7 +46,6 @@ class Tower:
         ids: N different strings.
         titles: N strings.
         mask_seen: Whether items of the history are left out unless asked for.
-        cold_bias: The bias of an item that is added on the device.
         max_tokens: Where the text encoder's input is cut.
         repeat_decays: float32 [R] in (0, 1), the repeat recencies: what one event leaves of each memory of an item.
         repeat_weights: float32 [R], the repeat weights: what log1p of each memory adds to the item's own score.
@@ -63,7 +62,6 @@ class Tower:
     ids: Sequence[str]
     titles: Sequence[str]
     mask_seen: bool = True
-    cold_bias: float = 0.0
     max_tokens: int = 128
     repeat_decays: FloatArray = field(default_factory=no_numbers)
     repeat_weights: FloatArray = field(default_factory=no_numbers)
@@ -128,7 +126,6 @@ def pack(tower: Tower) -> tuple[dict[str, bytes], dict[str, Any]]:
         "scale": float(tower.scale),
         "shared": tower.shared,
         "mask_seen": bool(tower.mask_seen),
-        "cold_bias": float(tower.cold_bias),
         "max_tokens": int(tower.max_tokens),
         "repeat_decays": [float(value) for value in tower.repeat_decays],
         "repeat_weights": [float(value) for value in tower.repeat_weights],

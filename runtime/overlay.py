@@ -21,8 +21,7 @@ class Overlay:
     @classmethod
     def empty(cls, embedding_size: int) -> Overlay:
         """Return an overlay without items."""
-        nothing = np.zeros((0, embedding_size), np.float32)
-        return cls({}, (), Vectors(nothing, nothing, nothing))
+        return cls({}, (), Vectors.of_no_text(embedding_size))
 
     def __len__(self) -> int:
         return len(self.titles)
@@ -33,6 +32,6 @@ class Overlay:
         joined = Vectors(*(np.concatenate(pair) for pair in zip(self.vectors, vectors, strict=True)))
         return Overlay(rows, (*self.titles, *titles), joined)
 
-    def scores(self, user: FloatArray, bias: float) -> FloatArray:
-        """Return the score of every added item for a user vector float32 [d]."""
-        return self.vectors.item_out @ user + np.float32(bias)
+    def scores(self, users: FloatArray) -> FloatArray:
+        """Return the score of every added item for user vectors float32 [B, d], float32 [B, added]."""
+        return users @ self.vectors.item_out.T + self.vectors.bias

@@ -124,7 +124,7 @@ class Recommender:
         if not len(self._overlay) or not answer.state.any():
             # of an added item nobody has seen, nothing is known either: it comes after all that have a popularity
             return np.full(len(self._overlay), self.contents.external["popularity.f32"][1:].min())
-        scores = self._overlay.scores(answer.user[0], self.contents.model["cold_bias"])
+        scores = self._overlay.scores(answer.user)[0]
         taken, left = session.memory.recall(later)
         places = taken - self.contents.n_items - 1
         scores[places[places >= 0]] += repeat_scores(self.contents.repeat_weights, left[:, places >= 0])
@@ -194,13 +194,13 @@ class Recommender:
             self._overlay = self._overlay.extended(list(pairs), titles, vectors, first)
 
     def score_rows(self, histories: RowArray) -> FloatArray:
-        """Score the whole catalogue of the bundle through the shipped graph, for evaluation.
+        """Score the bundle's catalogue through the shipped graph, and after it the added items, for evaluation.
 
         Args:
             histories: int64 [R, L] rows 1 .. n_items, oldest first; 0 is padding, anywhere.
 
         Returns:
-            float32 [R, n_items]; column j belongs to row j + 1. Nothing is masked.
+            float32 [R, n_items + added]; column j belongs to row j + 1. Nothing is masked.
 
         Raises:
             UsageError: A row is outside the catalogue.
@@ -209,11 +209,12 @@ class Recommender:
         histories = np.asarray(histories, np.int64)
         if histories.size and (histories.min() < 0 or histories.max() > n):
             raise UsageError(f"histories hold rows {histories.min()} to {histories.max()}; expected 0 to {n}")
-        scores = np.full((len(histories), n + 1), -np.inf, np.float32)
+        scores = np.full((len(histories), n + 1 + len(self._overlay)), -np.inf, np.float32)
         for start in range(0, len(histories), ROWS_AT_ONCE):
-            answer = self.ranker.rank(histories[start : start + ROWS_AT_ONCE], n + 1)
+            answer, part = self.ranker.rank(histories[start : start + ROWS_AT_ONCE], n + 1), scores[start:]
             # places that are not returned say -1: they go to the padding item's column, which is cut off
-            np.put_along_axis(scores[start : start + ROWS_AT_ONCE], np.maximum(answer.items, 0), answer.scores, axis=1)
+            np.put_along_axis(part[:ROWS_AT_ONCE], np.maximum(answer.items, 0), answer.scores, axis=1)
+            part[:ROWS_AT_ONCE, n + 1 :] = self._overlay.scores(answer.user)
         return scores[:, 1:]
 
     def rows(self, items: Sequence[str], skip_unknown: bool = False) -> list[int]:

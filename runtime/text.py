@@ -14,15 +14,22 @@ from edgerec.runtime.engine import open_graph
 from edgerec.runtime.layout import ENCODER, TOKENIZER, FloatArray
 
 BATCH = 32
-OUTPUTS = ["text_vector", "item_in", "item_out"]
+OUTPUTS = ["text_vector", "item_in", "item_out", "bias"]
 
 
 class Vectors(NamedTuple):
-    """What the encoder makes of n texts, each float32 [n, d]."""
+    """What the encoder makes of n texts: three times float32 [n, d], and ``bias`` [n]."""
 
     text: FloatArray
     item_in: FloatArray
     item_out: FloatArray
+    bias: FloatArray
+
+    @classmethod
+    def of_no_text(cls, size: int) -> Vectors:
+        """Return the vectors of no texts at all."""
+        nothing = np.zeros((0, size), np.float32)
+        return cls(nothing, nothing, nothing, np.zeros(0, np.float32))
 
 
 class TextEncoder:
@@ -61,11 +68,11 @@ class TextEncoder:
         encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         parts = [self._run(encoded[start : start + BATCH]) for start in range(0, len(encoded), BATCH)]
         vectors = Vectors(*(np.concatenate(outputs) for outputs in zip(*parts, strict=True)))
-        if any(array.shape != (len(texts), self._size) for array in vectors):
-            shapes = [array.shape for array in vectors]
+        expected = [(len(texts), *array.shape[1:]) for array in Vectors.of_no_text(self._size)]
+        if (shapes := [array.shape for array in vectors]) != expected:
             raise BundleError(
-                f"{self._bundle.path}: {ENCODER} gives {shapes} for {len(texts)} texts; "
-                f"expected {self._size} dimensions for each: export the bundle again"
+                f"{self._bundle.path}: {ENCODER} gives {shapes} for {len(texts)} texts of a model of {self._size} "
+                f"dimensions; expected {expected}: export the bundle again"
             )
         return vectors
 

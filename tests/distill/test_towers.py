@@ -11,8 +11,7 @@ import pytest
 
 from edgerec.data import load
 from edgerec.distill.baselines import Profile
-from edgerec.distill.calibration import calibrate_cold
-from edgerec.distill.towers import PADDING, TowerConfig, Towers, pca
+from edgerec.distill.towers import PADDING, ColdMap, TowerConfig, Towers, pca
 from edgerec.distill.training import TrainOptions, Windows, fit
 from edgerec.interactions import Ragged, Requests
 from edgerec.metrics import rank, validation_ndcg
@@ -58,17 +57,19 @@ def test_training_and_scoring_compute_the_same_users(shared: bool) -> None:
     np.testing.assert_allclose(arrays.users(asked([[4]])), users[:1, 0], atol=1e-5)
 
 
-def test_a_cold_item_has_its_text_its_gain_and_its_bias() -> None:
+def test_a_cold_item_has_what_the_map_makes_of_its_text() -> None:
     warm = np.array([True, True, False])
     towers = Towers(unit(3, 4), warm, TowerConfig(4)).eval()
+    np.testing.assert_array_equal(towers.arrays().item_out[2], towers.text[2].numpy())  # as it is, until it is set
     with torch.no_grad():
         towers.residual_in.fill_(1)
         towers.bias.fill_(5)
-        towers.cold.copy_(torch.tensor([2.0, -1.0]))
+    affine = np.vstack([2 * np.eye(4), np.ones(4)]).astype(np.float32)
+    towers.set_cold(ColdMap(affine, affine, np.float32([0, 0, 0, 0, -1])))
     arrays = towers.arrays()
-    np.testing.assert_allclose(arrays.item_out[2], 2 * towers.text[2].numpy())
+    np.testing.assert_allclose(arrays.item_out[2], 2 * towers.text[2].numpy() + 1)
     assert arrays.bias.tolist() == [5, 5, -1]
-    np.testing.assert_allclose(towers.arrays(residuals=False).item_out, 2 * towers.text.numpy())
+    np.testing.assert_allclose(towers.arrays(residuals=False).item_out, 2 * towers.text.numpy() + 1)
 
 
 def test_pca_keeps_inner_products_at_full_width_and_pads_what_is_not_there() -> None:
@@ -107,7 +108,6 @@ def test_the_ring_is_learned_and_a_run_that_is_resumed_goes_on(cycle: Path, tmp_
     again = Towers(unit(12, 16), divided.warm, TowerConfig(16, shared=False))
     resumed = fit(again, again.parameter_groups(0.05, 0.01), divided, options, tmp_path / "run", "test", resume=True)
     assert resumed == pytest.approx(best)  # all steps were done: the best checkpoint is loaded, nothing is trained
-    assert calibrate_cold(towers, divided)["gain"] == 1.0  # no cold item, nothing to measure
 
 
 def test_training_that_makes_it_worse_is_not_kept(cycle: Path, tmp_path: Path) -> None:

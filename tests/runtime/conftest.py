@@ -24,10 +24,11 @@ WORDS = ["red", "blue", "green", "wine", "film", "영화", "🎉", "[UNK]"]
 
 
 def encoder_graph(size: int = SIZE) -> bytes:
-    """Return an encoder whose text vector is the normalised sum of one axis per word; items are twice that."""
+    """Return an encoder: a text vector is the normalised sum of an axis per word, items are twice that, biases -0.5."""
     table = numpy_helper.from_array(np.eye(len(WORDS), size, dtype=np.float32), "table")
     two, axis = numpy_helper.from_array(np.float32([2]), "two"), numpy_helper.from_array(np.int64([1]), "axis")
-    last = numpy_helper.from_array(np.int64([2]), "last")
+    last, none = numpy_helper.from_array(np.int64([2]), "last"), numpy_helper.from_array(np.float32([0]), "none")
+    less = numpy_helper.from_array(np.float32([0.5]), "less")
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["words"]),
         helper.make_node("Cast", ["attention_mask"], ["float_mask"], to=TensorProto.FLOAT),
@@ -37,6 +38,9 @@ def encoder_graph(size: int = SIZE) -> bytes:
         helper.make_node("LpNormalization", ["sum"], ["text_vector"], axis=1),
         helper.make_node("Mul", ["text_vector", "two"], ["item_in"]),
         helper.make_node("Mul", ["text_vector", "two"], ["item_out"]),
+        helper.make_node("Mul", ["text_vector", "none"], ["nothing"]),
+        helper.make_node("ReduceSum", ["nothing", "axis"], ["zero"], keepdims=0),
+        helper.make_node("Sub", ["zero", "less"], ["bias"]),
     ]
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "l"]) for name in ("input_ids", "attention_mask")
@@ -45,7 +49,8 @@ def encoder_graph(size: int = SIZE) -> bytes:
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", size])
         for name in ("text_vector", "item_in", "item_out")
     ]
-    graph = helper.make_graph(nodes, "encoder", inputs, outputs, [table, two, axis, last])
+    outputs.append(helper.make_tensor_value_info("bias", TensorProto.FLOAT, ["b"]))
+    graph = helper.make_graph(nodes, "encoder", inputs, outputs, [table, two, axis, last, none, less])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
@@ -81,7 +86,6 @@ def ring() -> Tower:
         text=text_rows(titles),
         ids=list("abcdefgh"),
         titles=titles,
-        cold_bias=-0.5,
     )
 
 

@@ -47,10 +47,10 @@ def test_a_bundle_holds_the_tower_that_was_packed(
 
 
 def test_a_faulty_tower_is_not_packed(ring: Tower) -> None:
-    faulty = replace(ring, decays=np.float32([1.5]), bias=ring.bias[1:], ids=list("aacdefgh"), cold_bias=float("nan"))
+    faulty = replace(ring, decays=np.float32([1.5]), bias=ring.bias[1:], ids=list("aacdefgh"), scale=float("nan"))
     with pytest.raises(UsageError) as caught:
         pack(faulty)
-    for part in ("bias has shape (7,)", "decays are [1.5]", "7 different ids", "cold_bias is not finite"):
+    for part in ("bias has shape (7,)", "decays are [1.5]", "7 different ids", "scale is not finite"):
         assert part in str(caught.value)
 
 

@@ -158,9 +158,12 @@ def test_added_items_are_like_any_other(ringer: Recommender) -> None:
     assert "새" not in {entry.item for entry in session.recommend(20)}
 
 
-def test_the_score_of_an_added_item_has_the_cold_bias(ringer: Recommender) -> None:
+def test_the_score_of_an_added_item_has_its_bias_and_stands_after_those_of_the_catalogue(ringer: Recommender) -> None:
     ringer.add_items({"x": "영화"})
     assert ringer.recommend(["f"], candidates=["x"])[0].score == pytest.approx(4 * 2 - 0.5, abs=1e-3)
+    scores = ringer.score_rows(np.array([[0, 6]]))
+    assert scores.shape == (1, 9)
+    assert scores[0, 8] == pytest.approx(4 * 2 - 0.5, abs=1e-3)
 
 
 def test_added_items_are_refused_whole(ringer: Recommender) -> None:

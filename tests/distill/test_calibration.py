@@ -1,0 +1,96 @@
+"""New items get from their text what the log taught of items with such a text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import pytest
+
+from edgerec.cold import hide_items
+from edgerec.data import load
+from edgerec.distill.calibration import Among, as_new, calibrate_cold, fit_map, lifted, new_item_requests, quality
+from edgerec.distill.towers import TowerConfig, Towers
+from edgerec.splits import split
+
+
+def taught(n: int = 200, size: int = 6, shared: bool = True) -> tuple[Towers, np.ndarray]:
+    """Towers whose residuals and biases are an affine function of the text part, and that function's matrix."""
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(n, size)).astype(np.float32)
+    matrix = rng.normal(size=(size, size)).astype(np.float32)
+    towers = Towers(text, np.ones(n, np.bool_), TowerConfig(size, shared=shared), np.eye(size, dtype=np.float32)).eval()
+    with torch.no_grad():
+        towers.residual_in.copy_(torch.from_numpy(text @ matrix + 0.5))
+        if towers.residual_out is not None:
+            towers.residual_out.copy_(torch.from_numpy(text @ matrix.T - 0.5))
+        towers.bias.copy_(torch.from_numpy(text[:, 0] + 2))
+    return towers, matrix
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_map_finds_an_affine_relation_and_a_large_ridge_leaves_the_text_part(shared: bool) -> None:
+    towers, matrix = taught(shared=shared)
+    arrays, rows, counts = towers.arrays(), np.arange(200), np.full(200, 3)
+    found = fit_map(arrays, rows, counts, 1e-6)
+    item_in, item_out, bias = found.apply(arrays.text)
+    np.testing.assert_allclose(item_in, arrays.text + arrays.text @ matrix + 0.5, atol=1e-3)
+    np.testing.assert_allclose(item_out, arrays.item_out, atol=1e-3)
+    np.testing.assert_allclose(bias, arrays.text[:, 0] + 2, atol=1e-3)
+    assert lifted(found, 1.5).apply(arrays.text)[2] == pytest.approx(bias + 1.5, abs=1e-5)
+    held = fit_map(arrays, rows, counts, 1e9)
+    np.testing.assert_allclose(held.item_in[:-1], np.eye(6), atol=1e-3)
+
+
+def test_played_new_items_take_the_maps_vectors_and_the_others_keep_theirs() -> None:
+    towers, _ = taught()
+    arrays, rows = towers.arrays(), np.array([3, 7])
+    cold = fit_map(arrays, np.arange(100), np.ones(200, np.int64), 1.0)
+    played = as_new(arrays, cold, rows)
+    assert played.shared
+    np.testing.assert_array_equal(played.item_in[rows], cold.apply(arrays.text[rows])[0])
+    np.testing.assert_array_equal(np.delete(played.item_in, rows, 0), np.delete(arrays.item_in, rows, 0))
+
+
+def test_the_ring_foretells_where_an_unseen_item_stands(cycle: Path) -> None:
+    """Items on a circle: the text says the angle, the log asks for the next one; a hidden item's text must suffice."""
+    data = load(str(cycle))
+    divided = split(data)
+    angle = 2 * np.pi * np.arange(12) / 12
+    text = np.stack([np.cos(angle), np.sin(angle), np.ones(12)], axis=1).astype(np.float32)
+    towers = Towers(text, divided.warm, TowerConfig(3, shared=False), np.eye(3, dtype=np.float32)).eval()
+    back = np.stack([np.cos(angle - angle[1]), np.sin(angle - angle[1]), np.ones(12)], axis=1).astype(np.float32)
+    with torch.no_grad():  # as a candidate, an item lies where the one before it lies as history
+        assert towers.residual_out is not None
+        towers.residual_out.copy_(torch.from_numpy(back - text))
+        towers.mix.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    report = calibrate_cold(towers, divided)
+    assert report["ridge"] == 0.1  # the relation is exact: the less it is shrunk the better
+    new = np.array([4])
+    requests = new_item_requests(divided, new)
+    assert all(4 not in requests.histories[row] for row in range(len(requests)))
+    assert quality(Among(as_new(towers.arrays(), towers.cold_map(), new), new), requests, False) == 1.0
+    np.testing.assert_allclose(towers.cold_map().apply(text)[1], back, atol=0.2)
+
+
+def test_hidden_items_leave_log_and_catalogue_and_come_back_as_targets(cycle: Path) -> None:
+    data = load(str(cycle))
+    cold = hide_items(data, 0.25, seed=1)
+    divided = split(cold.data)
+    assert len(cold.data.item_ids) == 9 and len(cold.ids) == 3 and not set(cold.ids) & set(cold.data.item_ids)
+    assert len(cold.data.users) + len(cold.users) == len(data.users)
+    events = {(data.user_ids[user], data.item_ids[item]) for user, item in zip(data.users, data.items, strict=True)}
+    names = cold.data.item_ids + cold.ids
+    requests = cold.requests(divided)
+    assert requests.histories.values.max() < 9 <= requests.targets.values.min()
+    for row, user in enumerate(requests.users):
+        taken = {(data.user_ids[user], names[item]) for item in [*requests.histories[row], *requests.targets[row]]}
+        assert taken <= events
+        assert len(requests.targets[row]) == len(
+            {item for u, item in events if u == data.user_ids[user]} & set(cold.ids)
+        )
+    assert replace(cold.data, fingerprint="") != replace(data, fingerprint="")
+    assert hide_items(data, 0.25, seed=1).data.fingerprint == cold.data.fingerprint != data.fingerprint
