@@ -178,10 +178,19 @@ def tuned(candidates: Iterable[Scorer], split: Split) -> Scorer:
     return max(candidates, key=lambda scorer: validation_ndcg(scorer, split, 10))
 
 
+def tuned_knn(split: Split) -> Scorer:
+    """Fit and tune ItemKNN."""
+    return tuned((one for window in (10, 50) for one in variants(ItemKNN(split, window), "decay", DECAYS)), split)
+
+
+def tuned_ease(split: Split) -> Scorer:
+    """Fit and tune EASE."""
+    return tuned((one for reg in (100.0, 500.0) for one in variants(EASE(split, reg), "last", (10, 50))), split)
+
+
 def baselines(split: Split, texts: list[str], text_vectors: FloatArray | None) -> dict[str, Scorer]:
     """Fit and tune every baseline that applies; ``text_vectors`` is [n_items, T], None without an encoder."""
-    knn = tuned((one for window in (10, 50) for one in variants(ItemKNN(split, window), "decay", DECAYS)), split)
-    linear = tuned((one for reg in (100.0, 500.0) for one in variants(EASE(split, reg), "last", (10, 50))), split)
+    knn, linear = tuned_knn(split), tuned_ease(split)
     fitted: dict[str, Scorer] = {"popularity": Popularity(split)}
     if not split.mask_seen:
         fitted["personal frequency"] = PersonalFrequency(split)

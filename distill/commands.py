@@ -11,7 +11,8 @@ import click
 
 from edgerec.commands import data_options, encoding_progress, json_option, load_data, split_option
 
-PRESETS = ("tiny", "small")
+PRESETS = ("static", "tiny", "small")
+LOSSES = ("vectors", "listwise", "next-item", "logits", "hidden", "relation")  # those of `losses`, likewise
 TIES = ("auto", "shared", "separate")  # those of `teacher`, which imports torch
 
 
@@ -95,13 +96,38 @@ def fine_tune(
 
 @click.command()
 @data_options
-@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="Folder that fine-tune wrote.")
-@click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0], show_default=True)
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    required=True,
+    metavar="NAME[=WEIGHT]",
+    help="Folder that fine-tune wrote; again, for further opinions: another one, itemknn or ease.  [weight: 1]",
+)
+@click.option("--preset", type=click.Choice(PRESETS), default="tiny", show_default=True)
+@click.option("--layers", type=int, help="Of the student.  [default: the preset's, as for the other sizes]")
+@click.option("--hidden", type=int, help="Width of the student.")
+@click.option("--heads", type=int, help="Attention heads of the student.")
+@click.option("--intermediate", type=int, help="Feed-forward units of the student.")
+@click.option("--loss", "losses", multiple=True, metavar="NAME=WEIGHT", help=f"One of {', '.join(LOSSES)}.")
+@click.option("--temperature", type=float, help="Of the listwise loss.  [default: 1]")
+@click.option("--confidence", type=float, help="Power of the teacher's confidence in the next item.  [default: 0]")
+@click.option("--full-vocabulary", is_flag=True, help="Keep all tokens of the teacher's tokenizer.")
+@click.option("--from-scratch", is_flag=True, help="Start from random weights, not from the teacher's.")
 @training_options
 @json_option
 def distill(
-    teacher: Path,
+    teachers: tuple[str, ...],
     preset: str,
+    layers: int | None,
+    hidden: int | None,
+    heads: int | None,
+    intermediate: int | None,
+    losses: tuple[str, ...],
+    temperature: float | None,
+    confidence: float | None,
+    full_vocabulary: bool,
+    from_scratch: bool,
     out: Path,
     resume: bool,
     steps: int | None,
@@ -117,16 +143,42 @@ def distill(
 
     from edgerec.distill import checkpoint
     from edgerec.distill.compress import distill_checkpoint
-    from edgerec.distill.distillation import OPTIONS
+    from edgerec.distill.distillation import OPTIONS, RECIPE
+    from edgerec.distill.ensemble import Ensemble, further_teacher
     from edgerec.splits import split
 
-    trained = checkpoint.load(teacher)
+    (first, own), *further = (weighted(one) for one in teachers)
+    weights = RECIPE.weights.with_losses(dict(weighted(one, required=True) for one in losses))
+    weights = replace(weights, **chosen(temperature=temperature, confidence=confidence))
+    words = None if full_vocabulary else RECIPE.words
+    recipe = replace(RECIPE, weights=weights, from_scratch=from_scratch, words=words)
+    sizes = chosen(layers=layers, hidden=hidden, heads=heads, intermediate=intermediate)
+    trained = checkpoint.load(Path(first))
     data = load_data(**options)
     given = chosen(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     divided = split(data, trained.info["split"])
     bar = encoding_progress(len(data.texts))
-    report = distill_checkpoint(trained, data, divided, preset, replace(OPTIONS, **given), out, resume, bar)
+    others = Ensemble(own, [further_teacher(*one, data, divided) for one in further]) if further else None
+    run = replace(OPTIONS, **given)
+    report = distill_checkpoint(trained, data, divided, preset, run, out, resume, bar, recipe, sizes, others)
     show(report, out, as_json)
+
+
+def weighted(text: str, required: bool = False) -> tuple[str, float]:
+    """Part ``NAME=WEIGHT``; what ends in no weight counts 1, unless a weight is required.
+
+    Raises:
+        UsageError: There is no weight, or it is no number.
+    """
+    from edgerec.errors import UsageError
+
+    name, _, weight = text.rpartition("=")
+    try:
+        return name, float(weight)
+    except ValueError as error:
+        if not required:
+            return text, 1.0
+        raise UsageError(f"got {text!r}; expected NAME=WEIGHT with a number, such as listwise=0.5") from error
 
 
 def show(report: dict[str, Any], out: Path, as_json: bool) -> None:

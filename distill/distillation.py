@@ -1,7 +1,8 @@
 """Distillation: a small text encoder learns to give what the teacher's gives, judged by what the towers rank.
 
-The towers stay as the teacher's training left them. The student is made from the teacher's layers, and learns three
-things at once: the teacher's text parts, the teacher's distribution over the whole catalogue, and the true next item.
+The towers stay as the teacher's training left them. The student is made from the teacher's layers or vectors, and
+learns several things at once (``losses``): by default the teacher's text parts, the teacher's distribution over the
+whole catalogue, and the true next item.
 A catalogue is a small corpus, so views of its texts join, whose text parts the teacher computes. Some catalogue texts,
 and every view of them, are left out: titles that come later must fare well too, and the report says how they do.
 """
@@ -23,15 +24,21 @@ from torch import Tensor, nn
 
 from edgerec.distill.augment import views
 from edgerec.distill.encoder import Progress, cached_text_vectors, no_progress
-from edgerec.distill.projection import student_from
-from edgerec.distill.student import StudentConfig, StudentEncoder, random_student, tokenise
-from edgerec.distill.text_training import CHUNK, LossWeights, TextTraining
+from edgerec.distill.ensemble import Ensemble
+from edgerec.distill.losses import LossWeights
+from edgerec.distill.projection import require_layers, student_from
+from edgerec.distill.states import StateGuide
+from edgerec.distill.static import StaticConfig, static_from, token_parts
+from edgerec.distill.student import Config, random_student, tokenise
+from edgerec.distill.text_student import TextStudent
+from edgerec.distill.text_training import CHUNK, TextTraining
 from edgerec.distill.towers import Towers
 from edgerec.distill.training import TrainOptions, fit
-from edgerec.distill.vocabulary import WORDS, read_tokenizer, trim
+from edgerec.distill.vocabulary import WORDS, Trimmed, read_tokenizer, trim, whole
 from edgerec.errors import DataError, UsageError
 from edgerec.interactions import Split
 
+BUCKETS = 4  # forward passes per step, of texts of like length
 AGREEMENT = 0.02  # relative distance up to which the towers' text part is the teacher's: another machine's rounding
 
 # The last step is kept: validation NDCG@10 moves by 0.005 between evaluations, and the best of ten was an early
@@ -44,14 +51,16 @@ class Recipe:
     """What a student learns from."""
 
     weights: LossWeights = LossWeights(next_item=0.05, vectors=30.0, listwise=1.0)
-    sample: int = 128  # texts re-encoded per step
+    sample: int | None = None  # texts re-encoded per step; None takes what the student can afford
     views: int = 2  # further texts per catalogue text
     most_views: int = 4000  # in all: the teacher encodes 200 a second on one core
     held_out: float = 0.02  # share of distinct catalogue texts never trained on
-    words: int = WORDS  # common words kept in the vocabulary
+    words: int | None = WORDS  # common words kept in the vocabulary; None keeps all of it
+    from_scratch: bool = False  # start from random weights, not from the teacher's
 
     def __post_init__(self) -> None:
-        if not 0 <= self.held_out < 1 or self.sample < 1 or min(self.views, self.most_views, self.words) < 0:
+        counts = (self.views, self.most_views, self.words or 0, (1 if self.sample is None else self.sample) - 1)
+        if not 0 <= self.held_out < 1 or min(counts) < 0:
             raise UsageError(
                 f"got held_out {self.held_out}, sample {self.sample}, views {self.views} up to {self.most_views}, "
                 f"words {self.words}; expected a share below 1, a sample of at least 1, and no negative number"
@@ -65,7 +74,7 @@ RECIPE = Recipe()
 class Distilled:
     """A trained student."""
 
-    encoder: StudentEncoder
+    encoder: TextStudent
     tokenizer_json: str
     report: dict[str, Any]
 
@@ -76,7 +85,7 @@ class CachedTokens(nn.Module):
     input_ids: Tensor  # int64 [M, L]
     attention_mask: Tensor
 
-    def __init__(self, encoder: StudentEncoder, tokens: dict[str, Tensor]) -> None:
+    def __init__(self, encoder: TextStudent, tokens: dict[str, Tensor]) -> None:
         super().__init__()
         self.encoder = encoder
         for name, value in tokens.items():
@@ -84,9 +93,14 @@ class CachedTokens(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return text parts [m, d] of the texts at ``rows``."""
-        mask = self.attention_mask[rows]
-        width = int(mask.sum(1).max())
-        return self.encoder(self.input_ids[rows, :width], mask[:, :width])
+        lengths = self.attention_mask[rows].sum(1)
+        order = lengths.argsort()
+        parts = []
+        for places in order.split(max(-(-len(rows) // BUCKETS), 1)):  # padding would be more than half of the work
+            width = int(lengths[places].max())
+            chosen = rows[places]
+            parts.append(self.encoder(self.input_ids[chosen, :width], self.attention_mask[chosen, :width]))
+        return torch.cat(parts)[order.argsort()]
 
     @torch.no_grad()
     def all(self) -> Tensor:
@@ -100,13 +114,14 @@ def distill(
     teacher: Path,
     texts: list[str],
     split: Split,
-    config: StudentConfig,
+    config: Config,
     options: TrainOptions = OPTIONS,
     folder: Path = Path("student"),
     resume: bool = False,
     recipe: Recipe = RECIPE,
     extra: Sequence[str] = (),
     progress: Progress = no_progress,
+    ensemble: Ensemble | None = None,
 ) -> Distilled:
     """Distil a teacher's text encoder into a student.
 
@@ -122,6 +137,7 @@ def distill(
         recipe: What the student learns from.
         extra: Further unlabelled texts; they join the training and the vocabulary.
         progress: Called with the number of texts that the teacher has encoded.
+        ensemble: Further teachers of the listwise loss.
 
     Returns:
         The student at its best step, its tokenizer, and a report (see ``report``).
@@ -134,21 +150,65 @@ def distill(
     held = held_out(texts, recipe.held_out, options.seed)
     further = [*extra, *further_texts(texts, held, recipe, options.seed)]
     goal = goals(towers, teacher, texts, further, progress)
-    trimmed = trim(read_tokenizer(teacher), [*texts, *further], recipe.words)
+    trimmed = vocabulary(teacher, [*texts, *further], recipe.words)
     tokens = tokenise(trimmed.tokenizer_json, [*texts, *further])
     unseen = torch.from_numpy(np.concatenate([held, np.zeros(len(further), np.bool_)]))
     model = open_teacher(teacher)
     taught = {name: value[~unseen] for name, value in tokens.items()}
-    student = student_from(model, config, trimmed.kept, taught, goal[~unseen], options.seed)
+    projection = towers.projection.detach().cpu()
+    student = first_student(model, config, trimmed, taught, goal[~unseen], projection, recipe, options.seed)
+    guide = None
+    if recipe.weights.hidden or recipe.weights.relation:
+        guide = StateGuide(student, model, trimmed.kept, tokens, taught, recipe.weights, options.seed)
     control = random_student(model, config, trimmed.kept, goal.shape[1], options.seed)
     encoder = CachedTokens(student, tokens)
     judged = {"start": encoder.all(), "random": CachedTokens(control, tokens).all()}
-    training = TextTraining(frozen(towers), encoder, goal, recipe.weights, recipe.sample, unseen)
-    groups = [{"params": list(student.parameters()), "weight_decay": options.weight_decay}]
+    sample = recipe.sample or student.texts_per_step
+    training = TextTraining(frozen(towers), encoder, goal, recipe.weights, sample, unseen, guide, ensemble)
+    trained = [*student.parameters(), *(guide.parameters() if guide else ())]
+    groups = [{"params": trained, "weight_decay": options.weight_decay}]
     best = fit(training, groups, split, options, folder, "distillation", resume)
     judged["student"] = encoder.all()
     groups_of = {"seen": ~held, "unseen": held}
     return Distilled(student, trimmed.tokenizer_json, report(judged, goal, groups_of, trimmed.reason, best))
+
+
+def vocabulary(teacher: Path, texts: Sequence[str], words: int | None) -> Trimmed:
+    """Return the student's tokenizer: the teacher's, trimmed to texts and common words, or whole."""
+    tokenizer_json = read_tokenizer(teacher)
+    return whole(tokenizer_json) if words is None else trim(tokenizer_json, texts, words)
+
+
+def first_student(
+    teacher: Any,
+    config: Config,
+    trimmed: Trimmed,
+    tokens: dict[str, Tensor],
+    goal: Tensor,
+    projection: Tensor,
+    recipe: Recipe,
+    seed: int,
+) -> TextStudent:
+    """Return the student that training starts from: made of the teacher, or random where that is asked for.
+
+    Args:
+        teacher: A Hugging Face BERT-like model.
+        config: Sizes.
+        trimmed: Its vocabulary.
+        tokens: ``input_ids`` (the student's ids) and ``attention_mask``, int64 [M, L], that it is fitted to.
+        goal: [M, d], the text parts to give for them.
+        projection: [T, d], the towers'.
+        recipe: Says whether to start from scratch.
+        seed: Of random weights and of the sample that a projection is fitted to.
+    """
+    if recipe.from_scratch:
+        return random_student(teacher, config, trimmed.kept, goal.shape[1], seed)
+    if isinstance(config, StaticConfig):
+        require_layers(teacher)
+        kept = torch.from_numpy(trimmed.kept)
+        around = kept[tokenise(trimmed.tokenizer_json, [""])["input_ids"][0]].tolist()
+        return static_from(config, token_parts(teacher, kept, around, projection), tokens, goal)
+    return student_from(teacher, config, trimmed.kept, tokens, goal, seed)
 
 
 def held_out(texts: list[str], share: float, seed: int) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ import numpy as np
 import tokenizers
 
 from edgerec.distill.checkpoint import Checkpoint
-from edgerec.distill.student import load, random_student, student_vectors
+from edgerec.distill.student import control, load, student_vectors
 from edgerec.metrics import Scorer
 
 
@@ -20,9 +20,8 @@ def subjects(checkpoint: Checkpoint, seed: int = 0) -> dict[str, Scorer]:
     if checkpoint.info["kind"] == "teacher":
         return {"teacher": towers.arrays(), "teacher, text-only": towers.arrays(residuals=False)}
     encoder, tokenizer_json = load(checkpoint.encoder)
-    kept = np.arange(tokenizers.Tokenizer.from_str(tokenizer_json).get_vocab_size())
-    control = random_student(encoder.bert, encoder.student_config, kept, towers.text.shape[1], seed).eval()
-    encoders = {"student": encoder, "random encoder": control}
+    vocabulary = tokenizers.Tokenizer.from_str(tokenizer_json).get_vocab_size()
+    encoders = {"student": encoder, "random encoder": control(encoder, vocabulary, seed)}
     parts = {name: student_vectors(one, tokenizer_json, checkpoint.texts) for name, one in encoders.items()}
     # a random encoder's vectors get the length of the teacher's, so that only their direction is at fault
     length = float(towers.text.norm(dim=1).mean())

@@ -34,13 +34,7 @@ def check_teacher(teacher: Any, config: StudentConfig) -> None:
     Raises:
         UsageError: As said.
     """
-    layers = getattr(getattr(teacher, "encoder", None), "layer", None)
-    attention = getattr(getattr(layers[0] if layers else None, "attention", None), "self", None)
-    if not all(hasattr(attention, name) for name in ("query", "key", "value")):
-        raise UsageError(
-            f"got {type(teacher).__name__} as the teacher's encoder; expected a BERT-like one with encoder.layer and "
-            "attention.self, such as BERT, RoBERTa or MiniLM"
-        )
+    require_layers(teacher)
     of = teacher.config
     have = StudentConfig(of.num_hidden_layers, of.hidden_size, of.num_attention_heads, of.intermediate_size)
     head = of.hidden_size // of.num_attention_heads
@@ -49,6 +43,21 @@ def check_teacher(teacher: Any, config: StudentConfig) -> None:
         raise UsageError(
             f"got a student of {config}, with {config.hidden // config.heads} a head; expected none larger than the "
             f"teacher, {have} with {head} a head: choose a smaller one"
+        )
+
+
+def require_layers(teacher: Any) -> None:
+    """Refuse a teacher that is not BERT-like.
+
+    Raises:
+        UsageError: It has no ``encoder.layer`` with ``attention.self``.
+    """
+    layers = getattr(getattr(teacher, "encoder", None), "layer", None)
+    attention = getattr(getattr(layers[0] if layers else None, "attention", None), "self", None)
+    if not all(hasattr(attention, name) for name in ("query", "key", "value")):
+        raise UsageError(
+            f"got {type(teacher).__name__} as the teacher's encoder; expected a BERT-like one with encoder.layer and "
+            "attention.self, such as BERT, RoBERTa or MiniLM"
         )
 
 
@@ -77,6 +86,7 @@ def student_from(
     check_teacher(teacher, config)
     teacher.eval()
     student = random_student(teacher, config, kept, goal.shape[1], seed)
+    assert isinstance(student, StudentEncoder)
     layers = every_nth(len(teacher.encoder.layer), config.layers)
     sample = sampled(tokens, seed)
     outputs = norm_outputs(teacher, sample | {"input_ids": torch.from_numpy(kept)[sample["input_ids"]]})

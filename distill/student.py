@@ -1,14 +1,14 @@
-"""The student: a small BERT with a head into the towers' text space, and its folder on disk."""
+"""The student: a small BERT with a head into the towers' text space, or a static one, and its folder on disk."""
 
 from __future__ import annotations
 
 import copy
 import json
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgerec.distill.encoder import MAX_TOKENS
+from edgerec.distill.static import StaticConfig, StaticEncoder
+from edgerec.distill.text_student import TextStudent
 from edgerec.distill.text_training import CHUNK, mean_pool, run_layers
 from edgerec.distill.vocabulary import open_tokenizer
 from edgerec.errors import DataError, UsageError
@@ -47,17 +49,39 @@ class StudentConfig:
             )
 
 
-PRESETS = {"tiny": StudentConfig(2, 128, 4, 512), "small": StudentConfig(4, 192, 6, 768)}
+Config: TypeAlias = StudentConfig | StaticConfig
+
+PRESETS: dict[str, Config] = {
+    "static": StaticConfig(128),
+    "tiny": StudentConfig(2, 128, 4, 512),
+    "small": StudentConfig(4, 192, 6, 768),
+}
 
 
-class StudentEncoder(nn.Module):
-    """Texts to text parts, in the space of ``Towers.text``.
+def sized(preset: str, sizes: Mapping[str, int]) -> Config:
+    """Return a preset with some sizes replaced.
+
+    Raises:
+        UsageError: Unknown preset, or a size that it does not have.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+    config: Any = PRESETS[preset]
+    if unknown := sizes.keys() - asdict(config).keys():
+        raise UsageError(f"a {preset} student has no {sorted(unknown)[0]}; expected {', '.join(asdict(config))}")
+    return replace(config, **sizes)
+
+
+class StudentEncoder(TextStudent):
+    """Texts to text parts by a small BERT.
 
     Args:
         bert: A Hugging Face BERT-like model with ``embeddings`` and ``encoder.layer``, with eager attention.
         size: d, the towers' embedding size.
         max_tokens: The longest text that it takes.
     """
+
+    texts_per_step = 128
 
     def __init__(self, bert: Any, size: int, max_tokens: int = MAX_TOKENS) -> None:
         super().__init__()
@@ -72,9 +96,10 @@ class StudentEncoder(nn.Module):
         hidden = self.bert.embeddings(input_ids=input_ids)
         return mean_pool(run_layers(self.bert.encoder.layer, hidden, attention_mask), attention_mask)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return text parts [B, d], not normalised, of int [B, L] tokens."""
-        return self.head(self.pooled(input_ids, attention_mask))
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The layers."""
+        return list(self.bert.encoder.layer)
 
     @property
     def student_config(self) -> StudentConfig:
@@ -94,7 +119,7 @@ def tokenise(tokenizer_json: str, texts: Sequence[str], max_tokens: int = MAX_TO
 
 
 @torch.no_grad()
-def student_vectors(encoder: StudentEncoder, tokenizer_json: str, texts: Sequence[str]) -> FloatArray:
+def student_vectors(encoder: TextStudent, tokenizer_json: str, texts: Sequence[str]) -> FloatArray:
     """Return the text parts of texts, float32 [n, d]."""
     tokens = tokenise(tokenizer_json, texts, encoder.max_tokens)
     encoder.eval()
@@ -136,13 +161,11 @@ def empty_bert(teacher: Any, config: StudentConfig, kept: NDArray[np.int64], max
     return transformers.AutoModel.from_config(of, attn_implementation="eager", add_pooling_layer=False).eval()
 
 
-def random_student(
-    teacher: Any, config: StudentConfig, kept: NDArray[np.int64], size: int, seed: int = 0
-) -> StudentEncoder:
-    """Return the control: the student's shape with random weights, fitted to nothing.
+def random_student(teacher: Any, config: Config, kept: NDArray[np.int64], size: int, seed: int = 0) -> TextStudent:
+    """Return a student with random weights: the control, fitted to nothing, or a start from scratch.
 
     Args:
-        teacher: A Hugging Face model, of which only the configuration is taken.
+        teacher: A Hugging Face model, of which only the configuration is taken; a static student takes nothing.
         config: Sizes.
         kept: int64 [V'], the teacher's id of each of the student's tokens.
         size: d, the towers' embedding size.
@@ -150,26 +173,42 @@ def random_student(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if isinstance(config, StaticConfig):
+            return StaticEncoder(len(kept), min(config.hidden, size), size).eval()
         return StudentEncoder(empty_bert(teacher, config, kept), size).eval()
 
 
-def save(folder: Path, encoder: StudentEncoder, tokenizer_json: str) -> None:
-    """Write a student in Hugging Face layout, with its head and a manifest, which is written last.
+def control(encoder: TextStudent, vocabulary: int, seed: int = 0) -> TextStudent:
+    """Return a random student of the shape of another."""
+    kept, size = np.arange(vocabulary), encoder.head.out_features
+    return random_student(getattr(encoder, "bert", None), encoder.student_config, kept, size, seed)
 
-    ``transformers.AutoModel`` and ``AutoTokenizer`` open the folder as they open any encoder's.
+
+def save(folder: Path, encoder: TextStudent, tokenizer_json: str) -> None:
+    """Write a student and its manifest, which is written last.
+
+    One with layers lies in Hugging Face layout with a head beside it: ``transformers.AutoModel`` and ``AutoTokenizer``
+    open the folder as they open any encoder's. A static one is ``static.safetensors`` and ``tokenizer.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in encoder.bert.state_dict().items()}
-    head = {name: value.detach().cpu().contiguous() for name, value in encoder.head.state_dict().items()}
-    for name, tensors in (("model", state), ("head", head)):
-        with atomic_path(folder / f"{name}.safetensors") as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
-    write_bytes(folder / "config.json", encoder.bert.config.to_json_string().encode())
+    if isinstance(encoder, StudentEncoder):
+        save_tensors(folder / "model.safetensors", encoder.bert)
+        save_tensors(folder / "head.safetensors", encoder.head)
+        write_bytes(folder / "config.json", encoder.bert.config.to_json_string().encode())
+        write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer_json, encoder))
+    else:
+        save_tensors(folder / "static.safetensors", encoder)
     write_bytes(folder / "tokenizer.json", tokenizer_json.encode())
-    write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer_json, encoder))
-    sizes = asdict(encoder.student_config)
-    manifest = {"format": FORMAT, "d": encoder.head.out_features, "max_tokens": encoder.max_tokens, "config": sizes}
-    write_json(folder / MANIFEST, manifest)
+    kind = "layers" if isinstance(encoder, StudentEncoder) else "static"
+    sizes = {"d": encoder.head.out_features, "max_tokens": encoder.max_tokens, "config": asdict(encoder.student_config)}
+    write_json(folder / MANIFEST, {"format": FORMAT, "kind": kind, **sizes})
+
+
+def save_tensors(path: Path, module: nn.Module) -> None:
+    """Write a module's state, whole or not at all."""
+    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
 
 
 def tokenizer_config(tokenizer_json: str, encoder: StudentEncoder) -> dict[str, Any]:
@@ -186,7 +225,7 @@ def tokenizer_config(tokenizer_json: str, encoder: StudentEncoder) -> dict[str, 
     return config
 
 
-def load(folder: Path) -> tuple[StudentEncoder, str]:
+def load(folder: Path) -> tuple[TextStudent, str]:
     """Return the encoder and the ``tokenizer.json`` text that ``save`` wrote.
 
     Raises:
@@ -196,16 +235,31 @@ def load(folder: Path) -> tuple[StudentEncoder, str]:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise DataError(f"{folder} has student format {manifest['format']}; expected {FORMAT}: update edgerec")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            bert = transformers.AutoModel.from_pretrained(
-                folder, local_files_only=True, attn_implementation="eager", add_pooling_layer=False
-            ).float()
-        encoder = StudentEncoder(bert, manifest["d"], manifest["max_tokens"])
-        encoder.head.load_state_dict(load_file(folder / "head.safetensors"))
-        return encoder.eval(), (folder / "tokenizer.json").read_text(encoding="utf-8")
+        read = {"layers": load_layers, "static": load_static}[manifest.get("kind", "layers")]  # older ones have layers
+        return read(folder, manifest).eval(), (folder / "tokenizer.json").read_text(encoding="utf-8")
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, UsageError):
             raise
         first = str(error).splitlines()[0]
         raise DataError(f"{folder} holds no student ({first}); expected a folder that `distill` wrote") from error
+
+
+def load_layers(folder: Path, manifest: dict[str, Any]) -> TextStudent:
+    """Read a student with layers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bert = transformers.AutoModel.from_pretrained(
+            folder, local_files_only=True, attn_implementation="eager", add_pooling_layer=False
+        ).float()
+    encoder = StudentEncoder(bert, manifest["d"], manifest["max_tokens"])
+    encoder.head.load_state_dict(load_file(folder / "head.safetensors"))
+    return encoder
+
+
+def load_static(folder: Path, manifest: dict[str, Any]) -> TextStudent:
+    """Read a static student; its table says how many tokens it knows."""
+    state = load_file(folder / "static.safetensors")
+    vocabulary, hidden = state["table.weight"].shape
+    encoder = StaticEncoder(vocabulary, hidden, manifest["d"], manifest["max_tokens"])
+    encoder.load_state_dict(state)
+    return encoder

@@ -23,7 +23,8 @@ from torch.nn import functional
 from edgerec.distill import checkpoint
 from edgerec.distill.calibration import calibrate_cold
 from edgerec.distill.encoder import MAX_TOKENS, cached_text_vectors, no_progress
-from edgerec.distill.text_training import LossWeights, TextTraining, TopLayers, mean_pool
+from edgerec.distill.losses import LossWeights
+from edgerec.distill.text_training import TextTraining, TopLayers, mean_pool
 from edgerec.distill.towers import TowerConfig, Towers
 from edgerec.distill.training import TrainOptions, fit
 from edgerec.errors import UsageError

@@ -9,28 +9,19 @@ an anchor to where it started, the second pulls its encoder to the teacher's vec
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgerec.distill.ensemble import Ensemble
+from edgerec.distill.losses import LossWeights, confidences, listwise, score_distance, vector_distance
 from edgerec.distill.softmax import PADDING, candidates, next_item_loss
 from edgerec.distill.towers import Towers
 from edgerec.interactions import FloatArray, Requests
 
 CHUNK = 128  # texts per forward pass of `refresh`
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What the terms of the loss count."""
-
-    next_item: float = 1.0  # cross-entropy of the true next item
-    vectors: float = 1.0  # distance to the goal vectors: the anchor, or the teacher
-    listwise: float = 0.0  # KL from the distribution over the catalogue that the goal vectors give
-    temperature: float = 1.0
 
 
 class TextTraining(nn.Module):
@@ -43,6 +34,8 @@ class TextTraining(nn.Module):
         weights: Of the loss.
         sample: Rows re-encoded per step.
         held_out: bool [M]; rows never trained on, so that unseen titles can be judged.
+        guide: From the re-encoded rows to further losses, by name.
+        ensemble: Further teachers of the listwise loss.
     """
 
     table: Tensor  # [n_items, d]
@@ -57,8 +50,11 @@ class TextTraining(nn.Module):
         weights: LossWeights,
         sample: int = 64,
         held_out: Tensor | None = None,
+        guide: Callable[[Tensor], dict[str, Tensor]] | None = None,
+        ensemble: Ensemble | None = None,
     ) -> None:
         super().__init__()
+        self.guide, self.ensemble = guide, ensemble
         self.towers, self.encoder, self.weights, self.sample = towers, encoder, weights, sample
         trained = torch.ones(len(goal), dtype=torch.bool) if held_out is None else ~held_out
         self.register_buffer("table", goal[: len(towers.text)].clone())
@@ -80,17 +76,31 @@ class TextTraining(nn.Module):
         items = rows < len(self.table)
         text = self.table.index_copy(0, rows[items], live[items])
         self.table.copy_(text.detach())
-        loss = self.weights.vectors * vector_distance(live, self.goal[rows])
-        if self.weights.next_item or self.weights.listwise:
-            chosen = candidates(self.towers.warm, history, targets)
-            logits = self.towers.logits(history, targets, sources, text, chosen)
-            loss = loss + self.weights.next_item * next_item_loss(logits)
-        if self.weights.listwise:
+        terms = self.guide(rows) if self.guide else {}
+        if self.weights.vectors:
+            terms["vectors"] = vector_distance(live, self.goal[rows])
+        if self.weights.next_item or self.weights.listwise or self.weights.logits:
+            terms |= self.score_terms(history, targets, sources, text)
+        return {"loss": self.weights.total(terms)}
+
+    def score_terms(self, history: Tensor, targets: Tensor, sources: Tensor, text: Tensor) -> dict[str, Tensor]:
+        """Return the losses of the scores at the sources, by name."""
+        weights, chosen, terms = self.weights, candidates(self.towers.warm, history, targets), {}
+        logits = self.towers.logits(history, targets, sources, text, chosen)
+        if weights.next_item:
+            terms["next-item"] = next_item_loss(logits)
+        if weights.listwise or weights.logits:
             with torch.no_grad():
-                goal = self.goal[: len(self.table)]
-                taught = self.towers.logits(history, targets, sources, goal, chosen)
-            loss = loss + self.weights.listwise * listwise(logits.scores, taught.scores, self.weights.temperature)
-        return {"loss": loss}
+                taught = self.towers.logits(history, targets, sources, self.goal[: len(self.table)], chosen).scores
+        if weights.logits:
+            terms["logits"] = score_distance(logits.scores, taught)
+        if weights.listwise:
+            shares = torch.softmax(taught / weights.temperature, dim=-1)
+            if self.ensemble:
+                shares = self.ensemble.mixed(shares, history, targets, sources, chosen, weights.temperature)
+            trusted = confidences(shares, logits.rows, logits.columns, weights.confidence)
+            terms["listwise"] = listwise(logits.scores, shares, weights.temperature, trusted)
+        return terms
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -105,18 +115,6 @@ class TextTraining(nn.Module):
     def score(self, requests: Requests) -> FloatArray:
         """Return scores of the whole catalogue with re-encoded texts, float32 [R, n_items]."""
         return self.towers.arrays(self.text()).score(requests)
-
-
-def vector_distance(vectors: Tensor, goal: Tensor) -> Tensor:
-    """Return the mean squared distance per vector, relative to the goal's squared length: 0 is equal, 1 is nothing."""
-    return (vectors - goal).square().sum() / goal.square().sum().clamp(min=1e-12)
-
-
-def listwise(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """Return KL(teacher || student) over the catalogue, times temperature squared (Hinton et al. 2015)."""
-    student = functional.log_softmax(logits / temperature, dim=-1)
-    teacher = functional.log_softmax(taught / temperature, dim=-1)
-    return temperature**2 * functional.kl_div(student, teacher, log_target=True, reduction="batchmean")
 
 
 class TopLayers(nn.Module):

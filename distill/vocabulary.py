@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,13 @@ def open_tokenizer(tokenizer_json: str) -> Any:
     return tokenizer
 
 
+def whole(tokenizer_json: str) -> Trimmed:
+    """Return a tokenizer with all of its tokens."""
+    tokens = open_tokenizer(tokenizer_json).get_vocab()
+    kept = np.arange(max(tokens.values()) + 1, dtype=np.int64)
+    return Trimmed(tokenizer_json, kept, f"all {len(tokens)} tokens kept")
+
+
 def trim(tokenizer_json: str, texts: Sequence[str], words: int = WORDS) -> Trimmed:
     """Cut a WordPiece tokenizer to special tokens, the tokens of ``texts`` and a safety set.
 
@@ -73,15 +80,15 @@ def trim(tokenizer_json: str, texts: Sequence[str], words: int = WORDS) -> Trimm
     """
     saved = json.loads(tokenizer_json)
     model, tokenizer = saved["model"], open_tokenizer(tokenizer_json)
-    total = tokenizer.get_vocab_size()
     if model.get("type") != "WordPiece":
-        kept = np.arange(max(tokenizer.get_vocab().values()) + 1, dtype=np.int64)
-        return Trimmed(tokenizer_json, kept, f"all {total} tokens kept: {model.get('type')} is not WordPiece")
+        untouched = whole(tokenizer_json)
+        return replace(untouched, reason=f"{untouched.reason}: {model.get('type')} is not WordPiece")
     special = {token["id"] for token in saved["added_tokens"]} | {model["vocab"][model["unk_token"]]}
     used = {token for encoding in tokenizer.encode_batch(list(texts)) for token in encoding.ids}
     safe = safety_set(model["vocab"], model["continuing_subword_prefix"], words)
     kept = np.array(sorted(special | used | safe), dtype=np.int64)
     renumber(saved, {int(old): new for new, old in enumerate(kept)})
+    total = tokenizer.get_vocab_size()
     reason = f"kept {len(kept)} of {total} tokens: {len(used)} that the texts use, special and common ones"
     return Trimmed(json.dumps(saved, ensure_ascii=False), kept, reason)
 

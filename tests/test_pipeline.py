@@ -100,6 +100,50 @@ def test_a_teacher_can_ship_too(teacher: Path, tmp_path: Path, precision: str) -
     assert result["parity"]["largest_text_distance"] < (1e-5 if precision == "fp32" else 0.1)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8-dynamic"])
+def test_a_static_student_of_two_teachers_ships_searches_and_adds_items(
+    source: Path, teacher: Path, tmp_path: Path, precision: str
+) -> None:
+    from edgerec.runtime import Recommender
+
+    out, path = tmp_path / "static", tmp_path / "static.edgerec"
+    chosen = ["--loss", "hidden=0.1", "--loss", "logits=0.1", "--temperature", 2, "--confidence", 0.5]
+    opinions = ["--teacher", teacher, "--teacher", "itemknn=0.5", "--teacher", f"{teacher}=0.1"]
+    options = ["--preset", "static", "--hidden", 8, "--out", out, "--steps", 40, "--batch-size", 16]
+    report = json.loads(run("distill", source, *opinions, *chosen, *options, "--json").stdout.splitlines()[-1])
+    assert report["student"]["cosine"]["seen"] > report["random"]["cosine"]["seen"]
+    info = json.loads((out / "model.json").read_text("utf-8"))
+    assert info["sizes"] == {"hidden": 8} and info["recipe"]["weights"]["hidden"] == 0.1
+    assert [one["name"] for one in info["further_teachers"]] == ["itemknn", str(teacher)]
+    parity = json.loads(run("export", out, "--precision", precision, "--out", path, "--json").stdout)["parity"]
+    assert parity["largest_text_distance"] < (1e-5 if precision == "fp32" else 0.02)
+    recommender = Recommender.load(path)
+    assert recommender.search("Title red 5 영화 🎉", 1)[0].item == "i5"
+    recommender.add_items({"new": "Title red 11 영화"})
+    scores = {entry.item: entry.score for entry in recommender.recommend(["i3"], 20)}
+    assert scores["new"] == pytest.approx(scores["cold"], abs=0.3)
+    rows = json.loads(run("evaluate", source, "--no-baselines", "--model", out, "--json").stdout)["rows"]
+    kinds = {row["name"].removeprefix("static: ") for row in rows}
+    assert kinds == {f"{one}, {how}" for one in ("student", "random encoder") for how in ("re-encoded", "text-only")}
+
+
+def test_losses_sizes_and_teachers_that_cannot_work_are_refused_before_anything_is_written(
+    source: Path, teacher: Path, student: Path, tmp_path: Path
+) -> None:
+    refusals: dict[tuple[object, ...], str] = {
+        ("--loss", "hidden"): "expected NAME=WEIGHT",
+        ("--loss", "kl=1"): "unknown loss 'kl'",
+        ("--preset", "static", "--layers", 2): "a static student has no layers",
+        ("--teacher", student): "is a student of split leave-one-out; expected a teacher",
+        ("--teacher", "itemknn=-1"): "expected none below 0",
+        ("--hidden", 13): "a width that the heads divide",
+    }
+    for options, message in refusals.items():
+        with pytest.raises(UsageError, match=message):
+            run("distill", source, "--teacher", teacher, "--out", tmp_path / "s", *options)
+        assert not (tmp_path / "s").exists()
+
+
 def test_an_added_item_scores_as_the_exported_cold_item_of_the_same_text(student: Path, tmp_path: Path) -> None:
     from edgerec.runtime import Recommender
 

@@ -14,9 +14,10 @@ from edgerec.data import load as load_data
 from edgerec.distill.augment import views
 from edgerec.distill.distillation import Recipe, distill
 from edgerec.distill.encoder import cached_text_vectors
+from edgerec.distill.losses import LossWeights, vector_distance
 from edgerec.distill.projection import student_from
 from edgerec.distill.student import StudentConfig, load, random_student, save, tokenise
-from edgerec.distill.text_training import LossWeights, TextTraining, vector_distance
+from edgerec.distill.text_training import TextTraining
 from edgerec.distill.towers import TowerConfig, Towers
 from edgerec.distill.training import TrainOptions
 from edgerec.distill.vocabulary import read_tokenizer
