@@ -9,7 +9,9 @@ from typing import Any
 from edgerec.distill import checkpoint, student
 from edgerec.distill.distillation import distill
 from edgerec.distill.encoder import Progress, no_progress
-from edgerec.distill.training import TrainOptions
+from edgerec.distill.options import TrainOptions
+from edgerec.distill.processes import processes
+from edgerec.distill.training import require_support
 from edgerec.errors import UsageError
 from edgerec.interactions import Dataset, Split
 
@@ -48,12 +50,15 @@ def distill_checkpoint(
     if preset not in student.PRESETS:
         raise UsageError(f"unknown preset {preset!r}; expected one of {', '.join(student.PRESETS)}")
     teacher.require_data(data)
+    require_support(options)
     checkpoint.new_folder(out, resume)
+    processes().wait_for_everyone()
     config, folder = student.PRESETS[preset], out / "checkpoints"
     made = distill(
         teacher.towers, teacher.encoder, data.texts, split, config, options, folder, resume, progress=progress
     )
-    student.save(out / checkpoint.ENCODER, made.encoder, made.tokenizer_json)
-    info = {"kind": "student", "validation_ndcg10": made.report, "preset": preset, "options": asdict(options)}
-    checkpoint.save(out, teacher.towers, data, split, info)
+    if processes().is_main_process:
+        student.save(out / checkpoint.ENCODER, made.encoder, made.tokenizer_json)
+        info = {"kind": "student", "validation_ndcg10": made.report, "preset": preset, "options": asdict(options)}
+        checkpoint.save(out, teacher.towers, data, split, info)
     return made.report

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 
 from edgerec.distill.augment import views
 from edgerec.distill.encoder import Progress, cached_text_vectors, no_progress
+from edgerec.distill.options import TrainOptions
 from edgerec.distill.projection import student_from
 from edgerec.distill.student import StudentConfig, StudentEncoder, random_student, tokenise
 from edgerec.distill.text_training import CHUNK, LossWeights, TextTraining
 from edgerec.distill.towers import Towers
-from edgerec.distill.training import TrainOptions, fit
+from edgerec.distill.training import fit
 from edgerec.distill.vocabulary import WORDS, read_tokenizer, trim
 from edgerec.errors import DataError, UsageError
 from edgerec.interactions import Split
