@@ -30,9 +30,10 @@ def calibrate_cold(towers: Towers, split: Split) -> dict[str, float | None]:
         What was chosen, with NDCG@10 and cold HR@10 (None without cold targets) on validation.
     """
     towers.eval()
-    warm_biases = towers.bias.cpu().numpy()[split.warm]
+    warm = towers.warm.cpu().numpy()
+    warm_biases = towers.bias.cpu().numpy()[warm]
     settings = list(product(GAINS, np.quantile(warm_biases, BIAS_QUANTILES).tolist()))
-    if split.warm.all():
+    if warm.all():
         settings = [(1.0, float(np.median(warm_biases)))]  # nothing to measure: for items added on the device
     found = []
     for setting in settings:
