@@ -98,9 +98,12 @@ def fine_tune(
     from edgerec.distill import checkpoint
     from edgerec.distill.teacher import fine_tune as train
     from edgerec.distill.teacher import options_from
+    from edgerec.errors import require
     from edgerec.sources import fetch
     from edgerec.splits import split
 
+    if trials:
+        require("optuna", "search")
     if init_from:
         taken = {"--encoder": encoder, "--search": trials, "--tie": options["tie"]}
         refuse_beside_init({**taken, "--embedding-size": options["embedding_size"]})

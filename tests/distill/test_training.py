@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ EXACT = TowerConfig(8, history_dropout=0.0, residual_dropout=0.0)
 STEP = TrainOptions(steps=12, batch_size=8, window=3, learning_rate=0.02, evaluate_every=6, keep_best=False)
 
 
-class Losses(TrainerCallback):
+class Rates(TrainerCallback):
     """Keeps the learning rates that Trainer used."""
 
     def __init__(self) -> None:
@@ -84,8 +85,6 @@ def assert_same(one: Towers, other: Towers, atol: float) -> None:
 
 def test_accumulated_batches_are_one_large_batch(uneven: Path, tmp_path: Path) -> None:
     divided = split(load(str(uneven)))
-    from dataclasses import replace
-
     whole = trained(divided, STEP, tmp_path / "whole")
     parted = trained(divided, replace(STEP, batch_size=2, accumulate=4), tmp_path / "parted")
     assert not torch.equal(whole.residual_in, towers(divided).residual_in)
@@ -139,14 +138,14 @@ def test_two_processes_compute_what_one_does(uneven: Path, small_bert: Path, tmp
 def test_a_schedule_rises_and_then_does_what_its_name_says(
     schedule: str, expected: list[float], cycle: Path, tmp_path: Path
 ) -> None:
-    seen = Losses()
+    seen = Rates()
     options = TrainOptions(steps=6, warmup=2, schedule=schedule, learning_rate=0.1, batch_size=40)
     trained(split(load(str(cycle))), options, tmp_path / "run", seen)
     np.testing.assert_allclose(seen.rates, 0.1 * np.array(expected), atol=1e-9)
 
 
 def test_patience_ends_a_run_that_gets_no_better(cycle: Path, tmp_path: Path) -> None:
-    seen = Losses()
+    seen = Rates()
     options = TrainOptions(steps=50, evaluate_every=1, patience=2, learning_rate=0.0, batch_size=40)
     trained(split(load(str(cycle))), options, tmp_path / "run", seen)
     assert len(seen.rates) == 3  # the first is the best, two are no better
@@ -159,7 +158,7 @@ def test_bf16_learns_the_ring_with_weights_that_stay_float32(cycle: Path, tmp_pa
     assert made.residual_in.dtype == torch.float32
     assert training.judge(made, divided) > 0.9
     exact = trained(divided, STEP, tmp_path / "exact")
-    half = trained(divided, TrainOptions(**{**vars(STEP), "mixed_precision": "bf16"}), tmp_path / "rough")
+    half = trained(divided, replace(STEP, mixed_precision="bf16"), tmp_path / "rough")
     assert not torch.equal(exact.bias, half.bias)
     assert_same(exact, trained(divided, STEP, tmp_path / "again"), 0)  # a half run leaves nothing behind
 
