@@ -11,7 +11,9 @@ from edgerec.distill import checkpoint, student
 from edgerec.distill.distillation import RECIPE, Recipe, distill
 from edgerec.distill.encoder import Progress, no_progress
 from edgerec.distill.ensemble import Ensemble
-from edgerec.distill.training import TrainOptions
+from edgerec.distill.options import TrainOptions
+from edgerec.distill.processes import processes
+from edgerec.distill.training import require_support
 from edgerec.errors import UsageError
 from edgerec.interactions import Dataset, Split
 
@@ -55,7 +57,9 @@ def distill_checkpoint(
         raise UsageError(f"{teacher.folder} is a {teacher.info['kind']}; expected a folder that fine-tune wrote")
     config = student.sized(preset, sizes or {})
     teacher.require_data(data)
+    require_support(options)
     checkpoint.new_folder(out, resume)
+    processes().wait_for_everyone()
     made = distill(
         teacher.towers,
         teacher.encoder,
@@ -69,9 +73,10 @@ def distill_checkpoint(
         progress=progress,
         ensemble=ensemble,
     )
-    student.save(out / checkpoint.ENCODER, made.encoder, made.tokenizer_json)
-    info = {"kind": "student", "validation_ndcg10": made.report, "preset": preset, "sizes": asdict(config)}
-    further = ensemble.described() if ensemble else []
-    made_with = {"options": asdict(options), "recipe": asdict(recipe), "further_teachers": further}
-    checkpoint.save(out, teacher.towers, data, split, info | made_with)
+    if processes().is_main_process:
+        student.save(out / checkpoint.ENCODER, made.encoder, made.tokenizer_json)
+        info = {"kind": "student", "validation_ndcg10": made.report, "preset": preset, "sizes": asdict(config)}
+        further = ensemble.described() if ensemble else []
+        made_with = {"options": asdict(options), "recipe": asdict(recipe), "further_teachers": further}
+        checkpoint.save(out, teacher.towers, data, split, info | made_with)
     return made.report

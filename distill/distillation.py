@@ -26,6 +26,7 @@ from edgerec.distill.augment import views
 from edgerec.distill.encoder import Progress, cached_text_vectors, no_progress
 from edgerec.distill.ensemble import Ensemble
 from edgerec.distill.losses import LossWeights
+from edgerec.distill.options import TrainOptions
 from edgerec.distill.projection import require_layers, student_from
 from edgerec.distill.states import StateGuide
 from edgerec.distill.static import StaticConfig, static_from, token_parts
@@ -33,7 +34,7 @@ from edgerec.distill.student import Config, random_student, tokenise
 from edgerec.distill.text_student import TextStudent
 from edgerec.distill.text_training import CHUNK, TextTraining
 from edgerec.distill.towers import Towers
-from edgerec.distill.training import TrainOptions, fit
+from edgerec.distill.training import fit
 from edgerec.distill.vocabulary import WORDS, Trimmed, read_tokenizer, trim, whole
 from edgerec.errors import DataError, UsageError
 from edgerec.interactions import Split

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgerec.distill import checkpoint
+from edgerec.distill import checkpoint, transfer
 from edgerec.distill.calibration import calibrate_cold
 from edgerec.distill.encoder import MAX_TOKENS, cached_text_vectors, no_progress
 from edgerec.distill.losses import LossWeights
+from edgerec.distill.options import TrainOptions
+from edgerec.distill.processes import processes
+from edgerec.distill.search import SearchPlan, search
 from edgerec.distill.text_training import TextTraining, TopLayers, mean_pool
 from edgerec.distill.towers import TowerConfig, Towers
-from edgerec.distill.training import TrainOptions, fit
+from edgerec.distill.training import fit, require_support
 from edgerec.errors import UsageError
 from edgerec.files import write_json
 from edgerec.interactions import Dataset, FloatArray, Split
 
+UPDATE = TrainOptions(steps=100, evaluate_every=20)  # stage 1 where most items' vectors are known
 STAGE_2 = TrainOptions(steps=150, evaluate_every=50, learning_rate=2e-5, patience=2)
 TIES = ("auto", "shared", "separate")  # one vector per item, or two: auto takes the better on validation
 TOWERS_FASTER = 10.0  # learning rate of the towers against the encoder's, in stage 2
@@ -46,10 +51,25 @@ class TeacherOptions:
     stage_1: TrainOptions = field(default_factory=lambda: TrainOptions(steps=600))
     stage_2: TrainOptions = STAGE_2
     top_layers: int = 2  # trained in stage 2; 0 leaves the stage out
+    search: SearchPlan | None = None  # of stage 1's options, before it
 
     def __post_init__(self) -> None:
         if self.tie not in TIES:
             raise UsageError(f"unknown tie {self.tie!r}; expected one of {', '.join(TIES)}")
+
+
+def options_from(init: checkpoint.Checkpoint, data: Dataset) -> TeacherOptions:
+    """Return the options of a teacher that starts from another: its towers' own, and few steps where most is known.
+
+    Raises:
+        UsageError: ``init`` is no teacher.
+    """
+    if init.info["kind"] != "teacher":
+        raise UsageError(f"{init.folder} is a {init.info['kind']}; expected a folder that fine-tune wrote")
+    of = init.towers.tower_config
+    options = TeacherOptions(of, TIES[1] if of.shared else TIES[2])
+    known = 2 * len(transfer.matching(init, data)[0]) > len(data.item_ids)
+    return replace(options, stage_1=UPDATE, top_layers=0) if known else options
 
 
 class TeacherEncoder(nn.Module):
@@ -78,6 +98,7 @@ def fine_tune(
     out: Path,
     resume: bool = False,
     progress: Callable[[int], None] = no_progress,
+    init: checkpoint.Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Train a teacher and write it as a model folder.
 
@@ -89,40 +110,61 @@ def fine_tune(
         out: A new folder, or with ``resume`` an unfinished one.
         resume: Go on from the last checkpoint.
         progress: Called with the number of texts encoded.
+        init: A teacher to start from; ``encoder`` is its own, and ``options`` come from ``options_from``.
 
     Returns:
         The report: validation NDCG@10 after each stage, and whether stage 2 was kept.
 
     Raises:
-        UsageError: ``out`` holds something, or the encoder has no layers to train.
+        UsageError: ``out`` holds something, the encoder has no layers to train, or the machine has no such precision.
         InterruptedTraining: Ctrl-C.
     """
+    require_support(options.stage_1)
     checkpoint.new_folder(out, resume)
-    vectors = cached_text_vectors(data.texts, encoder, progress)
-    towers, tried = best_towers(vectors, split, options, out, resume)
-    report: dict[str, Any] = {"stage_1": max(tried.values()), "stage_1_tried": tried}
+    processes().wait_for_everyone()
+    with processes().main_process_first():
+        vectors = cached_text_vectors(data.texts, encoder, progress)
+    options = replace(options, towers=replace(options.towers, repeat=not split.mask_seen))
+    report: dict[str, Any] = {}
+    if options.search:
+        options, report["search"] = searched(vectors, split, options, options.search, out / "search")
+    untrained = partial(Towers, vectors, split.warm)
+    if init:
+        untrained = partial(transfer.started, init, vectors, data, split)
+        report["init_from"] = transfer.describe(init, data)
+    towers, tried = best_towers(untrained, split, options, out, resume)
+    report |= {"stage_1": max(tried.values()), "stage_1_tried": tried}
     refined = None
     if options.top_layers:
         refined, report["stage_2"] = run_stage_2(towers, data.texts, encoder, split, options, out, resume)
         report["stage_2_kept"] = refined is not None
-    save_encoder(encoder, refined, out / checkpoint.ENCODER)
     report["calibrated"] = calibrate_cold(towers, split)
-    checkpoint.save(
-        out, towers, data, split, {"kind": "teacher", "validation_ndcg10": report, "options": asdict(options)}
-    )
+    if processes().is_main_process:
+        save_encoder(encoder, refined, out / checkpoint.ENCODER)
+        info = {"kind": "teacher", "validation_ndcg10": report, "options": asdict(options)}
+        checkpoint.save(out, towers, data, split, info)
     return report
 
 
+def searched(
+    vectors: FloatArray, split: Split, options: TeacherOptions, plan: SearchPlan, folder: Path
+) -> tuple[TeacherOptions, list[dict[str, Any]]]:
+    """Return the options with the best that a search found put in, and its trials."""
+    towers = options.towers if options.tie == TIES[0] else replace(options.towers, shared=options.tie == TIES[1])
+    towers, stage_1, trials = search(vectors, split, towers, options.stage_1, plan, folder)
+    tie = (TIES[1] if towers.shared else TIES[2]) if "shared" in plan.free else options.tie
+    return replace(options, towers=towers, stage_1=stage_1, tie=tie), trials
+
+
 def best_towers(
-    vectors: FloatArray, split: Split, options: TeacherOptions, out: Path, resume: bool
+    untrained: Callable[[TowerConfig], Towers], split: Split, options: TeacherOptions, out: Path, resume: bool
 ) -> tuple[Towers, dict[str, float]]:
     """Train the towers of each way to tie items, and return the best on validation with every NDCG@10."""
     ties = TIES[1:] if options.tie == "auto" else (options.tie,)
     best, tried = None, {}
     for tie in ties:
         torch.manual_seed(options.stage_1.seed)
-        config = replace(options.towers, shared=tie == "shared", repeat=not split.mask_seen)
-        towers = Towers(vectors, split.warm, config)
+        towers = untrained(replace(options.towers, shared=tie == "shared"))
         tried[tie] = run_stage_1(towers, split, options.stage_1, out / f"stage-1-{tie}", resume)
         best = towers if tried[tie] == max(tried.values()) else best
     assert best is not None
@@ -137,8 +179,9 @@ def run_stage_1(towers: Towers, split: Split, options: TrainOptions, folder: Pat
         return float(json.loads(note.read_text())["validation_ndcg10"])
     groups = towers.parameter_groups(options.learning_rate, options.weight_decay)
     best = fit(towers, groups, split, options, folder / "checkpoints", f"towers, {folder.name}", resume)
-    checkpoint.save_towers(done, towers)
-    write_json(note, {"validation_ndcg10": best})
+    if processes().is_main_process:
+        checkpoint.save_towers(done, towers)
+        write_json(note, {"validation_ndcg10": best})
     return best
 
 

@@ -72,7 +72,7 @@ class TextTraining(nn.Module):
     def forward(self, history: Tensor, targets: Tensor, sources: Tensor) -> dict[str, Tensor]:
         """Return the weighted loss of [B, L] windows and of the re-encoded rows."""
         rows = self.draw(history)
-        live = self.encoder(rows)
+        live = self.encoder(rows).to(self.table.dtype)  # mixed precision gives another
         items = rows < len(self.table)
         text = self.table.index_copy(0, rows[items], live[items])
         self.table.copy_(text.detach())

@@ -1,68 +1,66 @@
 """The training loop of every stage: transformers' Trainer, judged by validation NDCG@10 over the full catalogue.
 
-Trainer brings batches, checkpoints, resuming, early stopping and TensorBoard. Ours are the windows that are drawn from
-the log, the metric, a progress bar, and an end to Ctrl-C that loses nothing.
+Trainer brings batches, checkpoints, resuming, early stopping, mixed precision, several processes (`accelerate launch`),
+TensorBoard and W&B. Ours are the windows that are drawn from the log, the metric, a loss that is one mean over all that
+a step asks for, a progress bar, and an end to Ctrl-C that loses nothing.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from edgerec.distill.softmax import PADDING
-from edgerec.errors import InterruptedTraining, UsageError
+from edgerec.distill.histories import Augmentation
+from edgerec.distill.options import TrainOptions
+from edgerec.distill.processes import processes
+from edgerec.distill.softmax import PADDING, asked
+from edgerec.errors import InterruptedTraining, MissingExtraError, UsageError
 from edgerec.interactions import IntArray, Ragged, Split
 from edgerec.metrics import validation_ndcg
 
 METRIC = "eval_ndcg10"
+SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}  # Trainer's names
+NOTHING = Augmentation()
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """How one run of training goes."""
-
-    steps: int = 800
-    batch_size: int = 64  # users, a window of each
-    window: int = 100  # events; a longer history gives a random window each time
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    evaluate_every: int = 100  # steps
-    patience: int = 4  # evaluations without a better one
-    keep_best: bool = True  # of all evaluations; False keeps the last step, and does not stop early
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1 or self.window < 1 or self.evaluate_every < 1:
-            raise UsageError(
-                f"got steps {self.steps}, batch {self.batch_size}, window {self.window}, evaluation every "
-                f"{self.evaluate_every}; expected at least 1 of each"
-            )
-
-
-class Windows:
+class Windows(TrainerCallback):
     """Random windows of histories: a collator from user rows to right-padded ``history``, ``targets``, ``sources``.
+
+    What is drawn depends on the seed, the epoch and the user alone, so that neither the number of processes nor an
+    interruption changes it. Trainer tells the epoch, as to any callback.
 
     Args:
         histories: One per user.
         steps: int32 [total], the step of each event; a step's events are asked for after the step before.
         window: Events of a window that have a successor in it.
+        augment: What happens to a window.
+        seed: Of the draws.
     """
 
-    def __init__(self, histories: Ragged, steps: IntArray, window: int) -> None:
+    def __init__(
+        self, histories: Ragged, steps: IntArray, window: int, augment: Augmentation = NOTHING, seed: int = 0
+    ) -> None:
         self.histories, self.steps, self.window = histories, Ragged(steps, histories.offsets), window
+        self.augment, self.seed, self.epoch = augment, seed, 0
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take the number of the epoch."""
+        self.epoch = int(state.epoch)
 
     def users(self) -> list[int]:
         """Return the users with something to predict: more than one step."""
@@ -88,33 +86,65 @@ class Windows:
 
     def draw(self, user: int) -> tuple[IntArray, IntArray]:
         """Return the events and steps of one random window; one inside a single long basket asks for nothing."""
+        rng = np.random.default_rng((self.seed, self.epoch, user))
         events, steps = self.histories[user], self.steps[user]
         last_start = max(len(events) - self.window - 1, 0)
-        start = int(torch.randint(last_start + 1, ()))  # torch's generator: Trainer saves and resumes its state
-        return events[start : start + self.window + 1], steps[start : start + self.window + 1]
+        start = int(rng.integers(last_start + 1))
+        return self.augment(events[start : start + self.window + 1], steps[start : start + self.window + 1], rng)
 
 
 class RankingTrainer(Trainer):
     """A Trainer whose evaluation ranks the full catalogue for the validation users.
 
-    A model scores requests (``edgerec.metrics.Scorer``), and may have ``refresh()`` to recompute what it caches.
+    A model scores requests (``edgerec.metrics.Scorer``), and may have ``refresh()`` to recompute what it caches. Its
+    loss is a mean over the sources of a batch. Batches and processes ask at different numbers of them: each counts by
+    its share of the step's, so that the step's loss is the mean over all, however it was parted.
     """
 
     def __init__(self, *args: Any, split: Split, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.split = split
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """Return the batches of one step, and the number of sources in them, those of all processes together."""
+        batches, _ = super().get_batch_samples(*args, **kwargs)
+        count = torch.tensor(sum(map(count_sources, batches)), device=self.args.device)
+        return batches, self.accelerator.gather(count).sum()
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Tensor | None = None
+    ) -> Any:
+        """Return the batch's loss times its share, times what Trainer and the processes' average divide by."""
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        if num_items_in_batch:
+            parts = self.current_gradient_accumulation_steps * self.accelerator.num_processes
+            loss = loss * (parts * count_sources(inputs) / num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return validation NDCG@10."""
         model: Any = self.model
-        model.eval()
-        if hasattr(model, "refresh"):
-            model.refresh()
-        metrics = {METRIC: validation_ndcg(model, self.split, 10)}
+        metrics = {METRIC: judge(model, self.split)}
         model.train()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+def count_sources(batch: dict[str, Tensor]) -> int:
+    """Return at how many places a batch asks for something."""
+    return len(asked(batch["targets"], batch["sources"]).windows)
+
+
+def judge(model: Any, split: Split) -> float:
+    """Return validation NDCG@10 as the main process computes it: all processes then decide alike."""
+    model.eval()
+    found = [0.0]
+    if processes().is_main_process:
+        if hasattr(model, "refresh"):
+            model.refresh()
+        found = [validation_ndcg(model, split, 10)]
+    return float(broadcast_object_list(found)[0])
 
 
 class Interrupt(TrainerCallback):
@@ -130,8 +160,11 @@ class Interrupt(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGINT while training runs (in the main thread, where Python delivers it)."""
-        if threading.current_thread() is not threading.main_thread():
+        """Take SIGINT while training runs (in the main thread, where Python delivers it).
+
+        Of several processes none does: they would stop at different steps, and wait for each other.
+        """
+        if threading.current_thread() is not threading.main_thread() or processes().num_processes > 1:
             yield
             return
 
@@ -193,16 +226,39 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.split("-")[-1]), default=None)
 
 
+def require_support(options: TrainOptions) -> None:
+    """Refuse what this machine cannot do.
+
+    Raises:
+        UsageError: The precision needs another device.
+        MissingExtraError: What is to be reported to is not installed.
+    """
+    wanted, gpu = options.mixed_precision, torch.cuda.is_available()
+    if wanted == "fp16" and not gpu:
+        raise UsageError("fp16 needs a CUDA device, found none; expected --mixed-precision bf16 or no")
+    if wanted == "bf16" and gpu and not torch.cuda.is_bf16_supported():
+        raise UsageError("this CUDA device has no bf16; expected --mixed-precision fp16 or no")
+    for name in options.report_to:
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(f"{name} is not installed; pip install {name}, or choose another --report-to")
+
+
 def arguments(folder: Path, options: TrainOptions) -> TrainingArguments:
     """Return Trainer's arguments; a short run is judged at its end."""
+    require_support(options)
     every = min(options.evaluate_every, options.steps)
+    os.environ["ACCELERATE_MIXED_PRECISION"] = options.mixed_precision  # Trainer sets it, but never back to "no"
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=options.steps,
         per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.accumulate,
         learning_rate=options.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=min(50, options.steps // 10),
+        lr_scheduler_type=SCHEDULERS[options.schedule],
+        warmup_steps=min(50, options.steps // 10) if options.warmup is None else options.warmup,
+        fp16=options.mixed_precision == "fp16",
+        bf16=options.mixed_precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
         seed=options.seed,
         eval_strategy="steps",
         eval_steps=every,
@@ -216,7 +272,8 @@ def arguments(folder: Path, options: TrainOptions) -> TrainingArguments:
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        report_to=["tensorboard"],
+        ddp_find_unused_parameters=False,
+        report_to=list(options.report_to),
     )
 
 
@@ -229,6 +286,7 @@ def fit(
     label: str,
     resume: bool = False,
     strict: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> float:
     """Train a model on random windows of the log and leave it at its best step (or its last: ``keep_best``).
 
@@ -241,6 +299,7 @@ def fit(
         label: What the progress bar says.
         resume: Go on from the last checkpoint in ``folder``, if there is one.
         strict: Keep the model as given unless training made it better; without, an equal one is replaced.
+        callbacks: Further ones.
 
     Returns:
         The validation NDCG@10 of what is kept: the best, that of the model as given counted too, or the last.
@@ -248,12 +307,12 @@ def fit(
     Raises:
         InterruptedTraining: Ctrl-C; a checkpoint was saved.
     """
-    scorer: Any = model.eval()
-    if hasattr(scorer, "refresh"):
-        scorer.refresh()  # the floor is what the model computes, not what its tables were filled with
+    floor = judge(model, split)  # of what the model computes, not of what its tables were filled with
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    floor = validation_ndcg(scorer, split, 10)
-    windows, interrupt = Windows(split.train, split.train_steps, options.window), Interrupt()
+    windows = Windows(split.train, split.train_steps, options.window, options.augment, options.seed)
+    early = [EarlyStoppingCallback(options.patience)] if options.keep_best else []
+    bar = [Bar(label)] if processes().is_main_process else []
+    interrupt = Interrupt()
     trainer: Any = RankingTrainer(
         split=split,
         model=model,
@@ -262,7 +321,7 @@ def fit(
         eval_dataset=split.validation.users.tolist(),  # Trainer wants one; `evaluate` takes the split
         data_collator=windows,
         optimizers=(torch.optim.AdamW(groups, lr=options.learning_rate), None),
-        callbacks=[*([EarlyStoppingCallback(options.patience)] if options.keep_best else []), interrupt, Bar(label)],
+        callbacks=[windows, *early, interrupt, *bar, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)  # ours is the bar
     checkpoint = last_checkpoint(folder) if resume else None
