@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgerec.commands import data_options, encoding_progress, json_option, load_data, split_option
+from edgerec.distill.encoder import POOLINGS
 
 PRESETS = ("tiny", "small")
 TIES = ("auto", "shared", "separate")  # those of `teacher`, which imports torch
@@ -47,6 +48,7 @@ def need_distill() -> None:
 @data_options
 @split_option
 @click.option("--encoder", type=click.Path(path_type=Path), help="Folder of a text encoder.  [default: minilm-l6]")
+@click.option("--pooling", type=click.Choice(POOLINGS), default=POOLINGS[0], show_default=True, help="Of its tokens.")
 @click.option("--embedding-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--tie", type=click.Choice(TIES), default=TIES[0], show_default=True, help="Vectors per item: 1 or 2.")
 @click.option("--top-layers", type=click.IntRange(0), default=2, show_default=True, help="Encoder layers to train.")
@@ -55,6 +57,7 @@ def need_distill() -> None:
 def fine_tune(
     kind: str,
     encoder: Path | None,
+    pooling: str,
     embedding_size: int,
     tie: str,
     top_layers: int,
@@ -87,6 +90,7 @@ def fine_tune(
         stage_1=replace(default.stage_1, **given),
         stage_2=replace(default.stage_2, seed=seed),
         top_layers=top_layers,
+        pooling=pooling,
     )
     folder = encoder or fetch("minilm-l6", options["offline"])
     report = train(data, split(data, kind), folder, teacher, out, resume, encoding_progress(len(data.texts)))
