@@ -198,8 +198,8 @@ def require_layers(model: Any, wanted: int, encoder: Path) -> nn.ModuleList:
     if layers is None or not 0 < wanted <= len(layers):
         has = "no layers that can be found" if layers is None else f"{len(layers)} layers"
         raise UsageError(
-            f"{encoder} has {has}, stage 2 asked for the top {wanted}; expected a BERT-like encoder or a GPT-like "
-            "decoder with as many: lower --top-layers, or leave the stage out with --top-layers 0"
+            f"{encoder} has {has}, the top {wanted} are to be trained; expected a BERT-like encoder or a GPT-like "
+            "decoder with as many: lower --top-layers (0 leaves a teacher's second stage out)"
         )
     return layers
 
