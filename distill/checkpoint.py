@@ -118,9 +118,10 @@ def load(folder: Path) -> Checkpoint:
         DataError: It is no model folder, or an unfinished one.
     """
     try:
-        info, catalogue, histories = (
-            json.loads((folder / name).read_text("utf-8")) for name in (MODEL, CATALOGUE, REQUESTS)
-        )
+        info = json.loads((folder / MODEL).read_text("utf-8"))
+        if "towers" not in info:
+            raise ValueError(f"a {info['kind']} has no towers")
+        catalogue, histories = (json.loads((folder / name).read_text("utf-8")) for name in (CATALOGUE, REQUESTS))
         if info["format_version"] > FORMAT_VERSION:
             raise ValueError(f"format version {info['format_version']}, this edgerec reads up to {FORMAT_VERSION}")
         config = {**info["towers"], "half_lives": tuple(info["towers"]["half_lives"])}
