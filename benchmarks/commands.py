@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,12 @@ KS = (10, 5, 20)
 @click.option(
     "--baselines/--no-baselines", "with_baselines", default=True, show_default=True, help="Fit and tune them."
 )
-@click.option("--model", "models", type=click.Path(path_type=Path), multiple=True, help="A teacher or student folder.")
+@click.option("--model", "models", type=click.Path(path_type=Path), multiple=True, help="A model folder.")
+@click.option(
+    "--rerank", type=click.Path(path_type=Path), help="The folder of two towers that a cross-encoder reranks."
+)
 @click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="An .edgerec file.")
+@click.option("--users", type=click.IntRange(1), help="Score so many users only, and say so.")
 @click.option("--trec", type=click.Path(path_type=Path), help="Folder for TREC runs and qrels.")
 @click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON.")
 @json_option
@@ -32,7 +38,9 @@ def evaluate(
     no_text: bool,
     with_baselines: bool,
     models: tuple[Path, ...],
+    rerank: Path | None,
     bundles: tuple[Path, ...],
+    users: int | None,
     trec: Path | None,
     out: Path | None,
     as_json: bool,
@@ -41,7 +49,7 @@ def evaluate(
     """Score baselines, models and bundles on one data set."""
     from edgerec.benchmarks.environment import environment
     from edgerec.benchmarks.evaluate import evaluate as score
-    from edgerec.benchmarks.evaluate import table
+    from edgerec.benchmarks.evaluate import sample, table
     from edgerec.benchmarks.shipped import BundleScorer
     from edgerec.errors import UsageError
     from edgerec.files import write_json
@@ -53,15 +61,21 @@ def evaluate(
     if with_baselines:
         scorers |= fitted_baselines(dataset, divided, encoder, no_text, options["offline"])
     for folder in models:
-        scorers |= model_subjects(folder, dataset)
+        scorers |= model_subjects(folder, dataset, divided.mask_seen, rerank)
     scorers |= {f"shipped file {path.name}": BundleScorer(path, dataset) for path in bundles}
     if not scorers:
         raise UsageError("nothing to score; expected --baselines, a --model or a --bundle")
+    everybody, divided = len(divided.test), sample(divided, users)
     rows, rankings = score(scorers, divided, KS)
     result = {
         "schema": "edgerec-quality-1",
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "events": len(dataset.users)},
-        "split": {"kind": kind, "test_users": len(divided.test), "seen_masked": divided.mask_seen},
+        "split": {
+            "kind": kind,
+            "test_users": len(divided.test),
+            "of_users": everybody,
+            "seen_masked": divided.mask_seen,
+        },
         "rows": rows,
         "environment": environment(),
     }
@@ -72,7 +86,10 @@ def evaluate(
         write_trec(trec, rankings, divided.test, dataset)
         click.echo(f"wrote {len(rankings)} runs and qrels.txt to {trec}", err=True)
     masked = "seen items masked" if divided.mask_seen else "repeats unmasked"
-    caption = f"{dataset.name}, {kind}, {len(divided.test)} users, full catalogue of {divided.n_items}, {masked}"
+    scored = (
+        f"{len(divided.test)} users" if len(divided.test) == everybody else f"{len(divided.test)} of {everybody} users"
+    )
+    caption = f"{dataset.name}, {kind}, {scored}, full catalogue of {divided.n_items}, {masked}"
     click.echo(json.dumps(result) if as_json else f"{caption}\n\n{table(rows)}")
 
 
@@ -93,14 +110,27 @@ def fitted_baselines(dataset: Any, divided: Any, encoder: Path | None, no_text: 
     return baselines(divided, dataset.texts, vectors)
 
 
-def model_subjects(folder: Path, dataset: Any) -> dict[str, Any]:
-    """Return what a model folder is scored as, under its name."""
+def model_subjects(folder: Path, dataset: Any, mask_seen: bool, rerank: Path | None) -> dict[str, Any]:
+    """Return what a model folder is scored as, under its name; a cross-encoder as what it makes of ``rerank``."""
     from edgerec.distill.checkpoint import load
-    from edgerec.distill.evaluation import subjects
+    from edgerec.distill.cross_encoder import is_cross_encoder
+    from edgerec.distill.evaluation import reranked, subjects
+    from edgerec.errors import UsageError
 
-    model = load(folder)
-    model.require_data(dataset)
-    return {f"{folder.name}: {name}": scorer for name, scorer in subjects(model).items()}
+    if not is_cross_encoder(folder):
+        model = load(folder)
+        model.require_data(dataset)
+        found = subjects(model)
+    elif rerank is None:
+        raise UsageError(f"{folder} is a cross-encoder, which ranks no catalogue; name two towers with --rerank")
+    else:
+        found = reranked(folder, load(rerank), dataset, mask_seen, count("pairs read"))
+    return {f"{folder.name}: {name}": scorer for name, scorer in found.items()}
+
+
+def count(what: str) -> Callable[[int], None]:
+    """Return a function of a number done that draws one line on a terminal's stderr."""
+    return lambda done: click.echo(f"\r{what}: {done}", nl=False, err=True) if sys.stderr.isatty() else None
 
 
 def write_trec(folder: Path, rankings: Any, requests: Any, dataset: Any) -> None:

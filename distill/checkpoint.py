@@ -57,12 +57,21 @@ class Checkpoint:
         Raises:
             UsageError: The fingerprints differ.
         """
-        made_from = self.info["data"]
-        if made_from["fingerprint"] != data.fingerprint:
-            raise UsageError(
-                f"{self.folder} was made from {made_from['name']} ({made_from['fingerprint'][:12]}), got {data.name} "
-                f"({data.fingerprint[:12]}); give the same files and column options, or train anew"
-            )
+        require_same_data(self.folder, self.info, data)
+
+
+def require_same_data(folder: Path, info: dict[str, Any], data: Dataset) -> None:
+    """Refuse data that a model with this ``model.json`` was not made from.
+
+    Raises:
+        UsageError: The fingerprints differ.
+    """
+    made_from = info["data"]
+    if made_from["fingerprint"] != data.fingerprint:
+        raise UsageError(
+            f"{folder} was made from {made_from['name']} ({made_from['fingerprint'][:12]}), got {data.name} "
+            f"({data.fingerprint[:12]}); give the same files and column options, or train anew"
+        )
 
 
 def new_folder(folder: Path, resume: bool) -> None:
@@ -89,13 +98,17 @@ def save(folder: Path, towers: Towers, data: Dataset, split: Split, info: dict[s
     histories = split.validation.histories
     chosen = np.linspace(0, len(histories) - 1, min(SAMPLED_HISTORIES, len(histories))).astype(int)
     write_json(folder / REQUESTS, [histories[int(row)].tolist() for row in chosen])
-    head = {
+    config = {**asdict(towers.tower_config), "text_size": towers.projection.shape[0]}
+    write_json(folder / MODEL, {**origin(data, split), "towers": config, **info})
+
+
+def origin(data: Dataset, split: Split) -> dict[str, Any]:
+    """Return what every ``model.json`` starts with: its format, and what the model was made from."""
+    return {
         "format_version": FORMAT_VERSION,
         "data": {"name": data.name, "fingerprint": data.fingerprint, "mask_seen": split.mask_seen},
         "split": split.name,
-        "towers": {**asdict(towers.tower_config), "text_size": towers.projection.shape[0]},
     }
-    write_json(folder / MODEL, {**head, **info})
 
 
 def load(folder: Path) -> Checkpoint:
@@ -105,9 +118,10 @@ def load(folder: Path) -> Checkpoint:
         DataError: It is no model folder, or an unfinished one.
     """
     try:
-        info, catalogue, histories = (
-            json.loads((folder / name).read_text("utf-8")) for name in (MODEL, CATALOGUE, REQUESTS)
-        )
+        info = json.loads((folder / MODEL).read_text("utf-8"))
+        if "towers" not in info:
+            raise ValueError(f"a {info['kind']} has no towers")
+        catalogue, histories = (json.loads((folder / name).read_text("utf-8")) for name in (CATALOGUE, REQUESTS))
         if info["format_version"] > FORMAT_VERSION:
             raise ValueError(f"format version {info['format_version']}, this edgerec reads up to {FORMAT_VERSION}")
         config = {**info["towers"], "half_lives": tuple(info["towers"]["half_lives"])}

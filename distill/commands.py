@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgerec.commands import data_options, encoding_progress, json_option, load_data, split_option
+from edgerec.distill.encoder import POOLINGS
 from edgerec.distill.histories import Augmentation
 from edgerec.distill.options import PRECISIONS, REPORTERS, SCHEDULES, TrainOptions
 
@@ -80,6 +81,7 @@ def need_distill() -> None:
 @data_options
 @split_option
 @click.option("--encoder", type=click.Path(path_type=Path), help="Folder of a text encoder.  [default: minilm-l6]")
+@click.option("--pooling", type=click.Choice(POOLINGS), help="Of the encoder's tokens.  [default: auto]")
 @click.option("--init-from", type=click.Path(path_type=Path), help="A teacher to start from: its encoder and vectors.")
 @click.option("--embedding-size", type=click.IntRange(1), help="[default: 128]")
 @click.option("--tie", type=click.Choice(TIES), help="Vectors per item: 1 or 2.  [default: auto]")
@@ -149,7 +151,7 @@ def teacher_options(default: TeacherOptions | None, trials: int | None, options:
         stage_1=replace(default.stage_1, **training),
         stage_2=replace(default.stage_2, **both),
         search=SearchPlan(trials, free) if trials else None,
-        **given(options, "tie", "top_layers"),
+        **given(options, "tie", "top_layers", "pooling"),
     )
 
 

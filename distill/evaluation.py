@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import tokenizers
 
+from edgerec.distill import cross_encoder
 from edgerec.distill.checkpoint import Checkpoint
+from edgerec.distill.encoder import Progress, no_progress
 from edgerec.distill.student import control, load, student_vectors
+from edgerec.interactions import Dataset
 from edgerec.metrics import Scorer
 
 
@@ -28,3 +33,18 @@ def subjects(checkpoint: Checkpoint, seed: int = 0) -> dict[str, Scorer]:
     parts["random encoder"] *= length / max(float(np.linalg.norm(parts["random encoder"], axis=1).mean()), 1e-12)
     found: dict[str, Scorer] = {f"{name}, re-encoded": towers.arrays(text) for name, text in parts.items()}
     return found | {f"{name}, text-only": towers.arrays(text, residuals=False) for name, text in parts.items()}
+
+
+def reranked(
+    folder: Path, two_towers: Checkpoint, data: Dataset, mask_seen: bool, progress: Progress = no_progress
+) -> dict[str, Scorer]:
+    """Return what a cross-encoder's folder can be scored as: the top of two towers, ordered anew.
+
+    Raises:
+        DataError: The folder holds no finished cross-encoder.
+        UsageError: Either was made from other data.
+    """
+    two_towers.require_data(data)
+    cross = cross_encoder.load(folder, data)
+    reranker = cross_encoder.Reranker(cross, two_towers.towers.arrays(), mask_seen, progress=progress)
+    return {f"top {reranker.top} of {two_towers.folder.name}, reranked": reranker}

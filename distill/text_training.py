@@ -22,6 +22,7 @@ from edgerec.distill.towers import Towers
 from edgerec.interactions import FloatArray, Requests
 
 CHUNK = 128  # texts per forward pass of `refresh`
+LAYERS = ("encoder.layer", "transformer.layer", "h", "layers")  # of BERT and RoBERTa; of DistilBERT, GPT-2, Llama
 
 
 class TextTraining(nn.Module):
@@ -118,42 +119,73 @@ class TextTraining(nn.Module):
 
 
 class TopLayers(nn.Module):
-    """The upper layers of a BERT-like encoder over cached activations of the lower ones.
+    """The upper layers of an encoder or decoder over cached activations of the lower ones.
+
+    The model itself runs, without its lower layers, and the first of the upper ones is handed what was cached: masks,
+    rotary positions and a last norm are the model's own business.
 
     Args:
-        model: A Hugging Face model with ``encoder.layer``.
-        tokens: ``input_ids`` and ``attention_mask`` int [n_items, L].
+        model: A Hugging Face model for which ``layers_of`` finds the layers. It is taken apart: its lower layers go.
+        tokens: ``input_ids`` and ``attention_mask`` int [n_items, L], padded on the right.
         trained: Number of layers from the top that are trained.
         projection: [T, d], frozen.
+        pooling: ``mean`` or ``last``.
     """
 
     cached: Tensor
+    ids: Tensor
     mask: Tensor
     projection: Tensor
 
-    def __init__(self, model: Any, tokens: dict[str, Tensor], trained: int, projection: Tensor) -> None:
+    def __init__(
+        self, model: Any, tokens: dict[str, Tensor], trained: int, projection: Tensor, pooling: str = "mean"
+    ) -> None:
         super().__init__()
-        below = len(model.encoder.layer) - trained
+        layers = layers_of(model)
+        assert layers is not None
+        below, ids, mask = len(layers) - trained, tokens["input_ids"], tokens["attention_mask"]
+        model.config.use_cache = False
         states = []
         with torch.no_grad():
-            order = tokens["attention_mask"].sum(1).argsort()
+            order = mask.sum(1).argsort()
             for rows in order.split(CHUNK):
-                mask = tokens["attention_mask"][rows]
-                width = int(mask.sum(1).max())
-                output = model(tokens["input_ids"][rows, :width], mask[:, :width], output_hidden_states=True)
-                hidden = output.hidden_states[below]
-                states.append(functional.pad(hidden, (0, 0, 0, tokens["input_ids"].shape[1] - width)))
+                width = int(mask[rows].sum(1).max())
+                output = model(
+                    input_ids=ids[rows, :width], attention_mask=mask[rows, :width], output_hidden_states=True
+                )
+                states.append(functional.pad(output.hidden_states[below], (0, 0, 0, ids.shape[1] - width)))
         self.register_buffer("cached", torch.cat(states)[order.argsort()], persistent=False)
-        self.register_buffer("mask", tokens["attention_mask"], persistent=False)
+        self.register_buffer("ids", ids, persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("projection", projection, persistent=False)
-        self.layers = nn.ModuleList(model.encoder.layer[below:])
+        del layers[:below]
+        self.layers, self.pooling = layers, pooling
+        self.frame = (model,)  # in a tuple: its embeddings are no part of a checkpoint
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return text parts [m, d] of the texts at ``rows``."""
         width = int(self.mask[rows].sum(1).max())
-        hidden, mask = self.cached[rows, :width], self.mask[rows, :width]
-        hidden = run_layers(self.layers, hidden, mask)
-        return functional.normalize(mean_pool(hidden, mask), dim=-1) @ self.projection
+        ids, hidden, mask = self.ids[rows, :width], self.cached[rows, :width], self.mask[rows, :width]
+
+        def hand_over(layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            return ((hidden, *given[1:]), named) if given else (given, {**named, "hidden_states": hidden})
+
+        model = self.frame[0].to(hidden.device)
+        with self.layers[0].register_forward_pre_hook(hand_over, with_kwargs=True):
+            states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return functional.normalize(pool(states, mask, self.pooling), dim=-1) @ self.projection
+
+
+def layers_of(model: Any) -> nn.ModuleList | None:
+    """Return the layers of a Hugging Face model, from the bottom up; None where they are in none of ``LAYERS``."""
+    for path in LAYERS:
+        try:
+            found = model.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(found, nn.ModuleList):
+            return found
+    return None
 
 
 def run_layers(layers: nn.ModuleList, hidden: Tensor, mask: Tensor) -> Tensor:
@@ -169,3 +201,17 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     """Return the mean over real tokens: [B, L, H] and int [B, L] -> [B, H]."""
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Return the mean over real tokens, or the last of them: [B, L, H] and int [B, L] -> [B, H]."""
+    if pooling == "last":
+        mask = mask * (mask.cumsum(1) == mask.sum(1, keepdim=True))
+    return mean_pool(hidden, mask)
+
+
+def causal_mask(mask: Tensor) -> Tensor:
+    """Return what is added to attention scores from left to right, float32 [B, 1, L, L], of a padding mask [B, L]."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    visible = (places[None, :] <= places[:, None]) & mask.bool()[:, None, None, :]
+    return torch.where(visible, 0.0, torch.finfo(torch.float32).min)

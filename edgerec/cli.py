@@ -18,6 +18,10 @@ from edgerec.errors import EdgerecError
 COMMANDS = {
     "data": ("edgerec.commands", "Fetch, inspect and prepare logs and catalogues."),
     "fine-tune": ("edgerec.distill.commands", "Train a teacher: a text encoder and two towers on one log."),
+    "fine-tune-cross": (
+        "edgerec.distill.cross_commands",
+        "Train a cross-encoder: a second teacher that reranks what the first one finds.",
+    ),
     "distill": ("edgerec.distill.commands", "Distill a teacher's text encoder into a small student."),
     "export": ("edgerec.export.commands", "Compile a teacher or student folder into one .edgerec file."),
     "verify": ("edgerec.runtime.commands", "Replay a bundle's golden requests on this device."),
