@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: setup demo test bench lint fix
+.PHONY: setup demo test bench peers lint fix
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
@@ -20,6 +20,14 @@ test: setup
 # slow checks on real data; downloads the open sets once
 bench: setup
 	$(VENV)/bin/python -m pytest -m slow -s
+
+# what benchmarks/peer_*.py run in: RecTools asks for other versions than edgerec does
+peers: .venv-peers/.installed
+
+.venv-peers/.installed: benchmarks/peers.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	touch $@
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -29,6 +29,8 @@ KS = (10, 5, 20)
 )
 @click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="An .edgerec file.")
 @click.option("--users", type=click.IntRange(1), help="Score so many users only, and say so.")
+@click.option("--run", "runs", metavar="NAME=DIR", multiple=True, help="TREC runs that a peer made of --requests.")
+@click.option("--requests", type=click.Path(path_type=Path), help="Folder for what a peer learns from and is asked.")
 @click.option("--trec", type=click.Path(path_type=Path), help="Folder for TREC runs and qrels.")
 @click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON.")
 @json_option
@@ -41,15 +43,18 @@ def evaluate(
     rerank: Path | None,
     bundles: tuple[Path, ...],
     users: int | None,
+    runs: tuple[str, ...],
+    requests: Path | None,
     trec: Path | None,
     out: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score baselines, models and bundles on one data set."""
+    """Score baselines, models, bundles and peers on one data set."""
     from edgerec.benchmarks.environment import environment
     from edgerec.benchmarks.evaluate import evaluate as score
     from edgerec.benchmarks.evaluate import sample, table
+    from edgerec.benchmarks.runs import write_requests
     from edgerec.benchmarks.shipped import BundleScorer
     from edgerec.errors import UsageError
     from edgerec.files import write_json
@@ -57,16 +62,24 @@ def evaluate(
 
     dataset = load_data(**options)
     divided = split(dataset, kind)
+    if requests:
+        write_requests(requests, dataset, divided)
+        click.echo(f"wrote requests to {requests}", err=True)
+    peers = read_peers(runs, dataset, divided)
     scorers: dict[str, Any] = {}
     if with_baselines:
         scorers |= fitted_baselines(dataset, divided, encoder, no_text, options["offline"])
     for folder in models:
         scorers |= model_subjects(folder, dataset, divided.mask_seen, rerank)
     scorers |= {f"shipped file {path.name}": BundleScorer(path, dataset) for path in bundles}
-    if not scorers:
-        raise UsageError("nothing to score; expected --baselines, a --model or a --bundle")
+    if peers and users:
+        raise UsageError("a --run answers every user; leave --users out")
+    if not scorers and not peers:
+        if requests:
+            return
+        raise UsageError("nothing to score; expected --baselines, a --model, a --bundle or a --run")
     everybody, divided = len(divided.test), sample(divided, users)
-    rows, rankings = score(scorers, divided, KS)
+    rows, rankings = score(scorers, divided, KS, {name: peer.rankings for name, peer in peers.items()})
     result = {
         "schema": "edgerec-quality-1",
         "data": {"name": dataset.name, "fingerprint": dataset.fingerprint, "events": len(dataset.users)},
@@ -77,6 +90,7 @@ def evaluate(
             "seen_masked": divided.mask_seen,
         },
         "rows": rows,
+        "peers": {name: peer.report for name, peer in peers.items()},
         "environment": environment(),
     }
     if out:
@@ -131,6 +145,20 @@ def model_subjects(folder: Path, dataset: Any, mask_seen: bool, rerank: Path | N
 def count(what: str) -> Callable[[int], None]:
     """Return a function of a number done that draws one line on a terminal's stderr."""
     return lambda done: click.echo(f"\r{what}: {done}", nl=False, err=True) if sys.stderr.isatty() else None
+
+
+def read_peers(runs: tuple[str, ...], dataset: Any, divided: Any) -> dict[str, Any]:
+    """Return the peers that ``NAME=DIR`` options give, by name."""
+    from edgerec.benchmarks.runs import read_peer
+    from edgerec.errors import UsageError
+
+    peers: dict[str, Any] = {}
+    for given in runs:
+        name, _, folder = given.partition("=")
+        if not name or not folder or name in peers:
+            raise UsageError(f"got --run {given}; expected NAME=DIR, each name once")
+        peers[name] = read_peer(Path(folder), dataset, divided)
+    return peers
 
 
 def write_trec(folder: Path, rankings: Any, requests: Any, dataset: Any) -> None:

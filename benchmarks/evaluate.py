@@ -4,39 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgerec.interactions import IntArray, Requests, Split
-from edgerec.metrics import Scorer, ndcg, paired_bootstrap, rank, summarise, validation_ndcg
+from edgerec.metrics import Scorer, ndcg, paired_bootstrap, rank, summarise
 
 DEPTH = 20  # the deepest cut-off that a report may ask for
 
 
+class Rankings(NamedTuple):
+    """What one subject answers to the requests of a split: int32 [R, DEPTH] each, -1 where a list is shorter."""
+
+    validation: IntArray
+    test: IntArray
+
+
+def answers(scorer: Scorer, split: Split) -> Rankings:
+    """Return a scorer's rankings of the full catalogue."""
+    parts = (split.validation, split.test)
+    return Rankings(*(rank(scorer, requests, DEPTH, split.mask_seen) for requests in parts))
+
+
 def evaluate(
-    scorers: Mapping[str, Scorer], split: Split, ks: tuple[int, ...] = (10,)
+    scorers: Mapping[str, Scorer],
+    split: Split,
+    ks: tuple[int, ...] = (10,),
+    runs: Mapping[str, Rankings] | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, IntArray]]:
     """Score subjects on test, and choose the reference on validation NDCG at the first k.
 
+    Args:
+        scorers: Subjects that are asked here.
+        split: The requests.
+        ks: Cut-offs, none above DEPTH.
+        runs: Subjects that were asked elsewhere.
+
     Returns:
-        A row per subject (test metrics at each k, validation NDCG, paired difference to the best baseline), and the
-        test rankings int32 [R, DEPTH] by name.
+        A row per subject (test metrics at each k, validation NDCG, paired difference to the best on validation), and
+        the test rankings int32 [R, DEPTH] by name.
     """
-    rankings = {name: rank(scorer, split.test, DEPTH, split.mask_seen) for name, scorer in scorers.items()}
-    validation = {name: validation_ndcg(scorer, split, ks[0]) for name, scorer in scorers.items()}
+    subjects = {name: answers(scorer, split) for name, scorer in scorers.items()} | dict(runs or {})
+    validation = {
+        name: float(ndcg(ranked.validation, split.validation, ks[0]).mean()) for name, ranked in subjects.items()
+    }
     best = max(validation, key=lambda name: validation[name])
     rows = [
         {
             "name": name,
             "validation_ndcg": validation[name],
             "best_on_validation": name == best,
-            "test": [summarise(ranked, split.test, split.warm, k) for k in ks],
-            "ndcg_minus_best": compare(ranked, rankings[best], split.test, ks[0]),
+            "test": [summarise(ranked.test, split.test, split.warm, k) for k in ks],
+            "ndcg_minus_best": compare(ranked.test, subjects[best].test, split.test, ks[0]),
         }
-        for name, ranked in rankings.items()
+        for name, ranked in subjects.items()
     ]
-    return rows, rankings
+    return rows, {name: ranked.test for name, ranked in subjects.items()}
 
 
 def sample(split: Split, users: int | None, seed: int = 0) -> Split:

@@ -129,19 +129,22 @@ def paired_bootstrap(a: NDArray[np.float64], b: NDArray[np.float64], seed: int =
 def to_trec(
     ranked: IntArray, users: IntArray, user_id: Callable[[int], str], item_id: Callable[[int], str], tag: str
 ) -> str:
-    """Return a TREC run: ``user Q0 item rank score tag``, scores falling with rank (ids must hold no white space)."""
+    """Return a TREC run: ``user Q0 item rank score tag``, scores falling with rank.
+
+    Fields are parted by tabs, so that an id may hold spaces; trec_eval and its kin would split it there.
+    """
     lines = []
     for user, line in zip(users, ranked, strict=True):
         for place, item in enumerate(line[line >= 0]):
-            lines.append(f"{user_id(int(user))} Q0 {item_id(int(item))} {place + 1} {len(line) - place} {tag}\n")
+            lines.append(f"{user_id(int(user))}\tQ0\t{item_id(int(item))}\t{place + 1}\t{len(line) - place}\t{tag}\n")
     return "".join(lines)
 
 
 def to_qrels(requests: Requests, user_id: Callable[[int], str], item_id: Callable[[int], str]) -> str:
-    """Return TREC qrels: ``user 0 item 1`` per target."""
+    """Return TREC qrels: ``user 0 item 1`` per target, parted by tabs."""
     lines = []
     for number, user in enumerate(requests.users):
-        lines += [f"{user_id(int(user))} 0 {item_id(int(item))} 1\n" for item in requests.targets[number]]
+        lines += [f"{user_id(int(user))}\t0\t{item_id(int(item))}\t1\n" for item in requests.targets[number]]
     return "".join(lines)
 
 
