@@ -30,6 +30,12 @@ KS = (10, 5, 20)
 @click.option("--bundle", "bundles", type=click.Path(path_type=Path), multiple=True, help="An .edgerec file.")
 @click.option("--users", type=click.IntRange(1), help="Score so many users only, and say so.")
 @click.option("--run", "runs", metavar="NAME=DIR", multiple=True, help="TREC runs that a peer made of --requests.")
+@click.option(
+    "--study",
+    type=click.Path(path_type=Path),
+    help="Folder to train baselines, teachers and students in.",
+)
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of a study's trainings.")
 @click.option("--requests", type=click.Path(path_type=Path), help="Folder for what a peer learns from and is asked.")
 @click.option("--trec", type=click.Path(path_type=Path), help="Folder for TREC runs and qrels.")
 @click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON.")
@@ -44,13 +50,15 @@ def evaluate(
     bundles: tuple[Path, ...],
     users: int | None,
     runs: tuple[str, ...],
+    study: Path | None,
+    seeds: int,
     requests: Path | None,
     trec: Path | None,
     out: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score baselines, models, bundles and peers on one data set."""
+    """Score baselines, models, bundles and peers on one data set; with --study, train what is scored."""
     from edgerec.benchmarks.environment import environment
     from edgerec.benchmarks.evaluate import evaluate as score
     from edgerec.benchmarks.evaluate import sample, table
@@ -66,6 +74,9 @@ def evaluate(
         write_requests(requests, dataset, divided)
         click.echo(f"wrote requests to {requests}", err=True)
     peers = read_peers(runs, dataset, divided)
+    if study:
+        conduct(dataset, divided, encoder, study, seeds, peers, out, as_json, options["offline"])
+        return
     scorers: dict[str, Any] = {}
     if with_baselines:
         scorers |= fitted_baselines(dataset, divided, encoder, no_text, options["offline"])
@@ -105,6 +116,34 @@ def evaluate(
     )
     caption = f"{dataset.name}, {kind}, {scored}, full catalogue of {divided.n_items}, {masked}"
     click.echo(json.dumps(result) if as_json else f"{caption}\n\n{table(rows)}")
+
+
+def conduct(
+    dataset: Any,
+    divided: Any,
+    encoder: Path | None,
+    folder: Path,
+    seeds: int,
+    peers: dict[str, Any],
+    out: Path | None,
+    as_json: bool,
+    offline: bool,
+) -> None:
+    """Run a study; write it as JSON to ``out``, and its tables as Markdown beside it."""
+    from edgerec.export.study import Plan, report, run_study
+    from edgerec.files import write_bytes, write_json
+    from edgerec.sources import fetch
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    known = [(name, peer.rankings, peer.report) for name, peer in peers.items()]
+    result = run_study(dataset, divided, encoder or fetch("minilm-l6", offline), folder, say, Plan(seeds), known)
+    if out:
+        write_json(out, result)
+        write_bytes(out.with_suffix(".md"), report(result).encode())
+        say(f"wrote {out} and {out.with_suffix('.md')}")
+    click.echo(json.dumps(result) if as_json else report(result))
 
 
 def fitted_baselines(dataset: Any, divided: Any, encoder: Path | None, no_text: bool, offline: bool) -> dict[str, Any]:

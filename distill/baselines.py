@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -163,6 +163,17 @@ def tfidf(texts: list[str]) -> sp.csr_matrix:
         raise DataError(
             f"none of the {len(texts)} item texts holds a word, such as {texts[0]!r}; give titles"
         ) from error
+
+
+def described(scorer: Scorer) -> dict[str, Any]:
+    """Return the hyper-parameters that a baseline was tuned to, those of what it blends under their places."""
+    found: dict[str, Any] = {}
+    for name, value in vars(scorer).items():
+        if isinstance(value, int | float) and name != "n_items":
+            found[name] = value
+        elif name in ("first", "second"):
+            found[name] = described(value)
+    return found
 
 
 def variants(model: Model, name: str, values: Iterable[float]) -> Iterator[Model]:

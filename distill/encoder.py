@@ -20,6 +20,7 @@ from edgerec.interactions import FloatArray
 
 Progress = Callable[[int], None]  # called with the number of texts done
 
+DIGEST = 32  # bytes of a sha256
 MAX_TOKENS = 128  # what MiniLM-L6 was trained with
 POOLINGS = ("auto", "mean", "last")  # over real tokens; auto: the last one of a decoder, the mean of any other
 POOLING_KEY = "edgerec_pooling"  # in the config.json of a teacher's encoder: what it was trained with
@@ -143,15 +144,35 @@ def encode(
 def cached_text_vectors(
     texts: list[str], folder: Path, progress: Progress = no_progress, pooling: str = POOLINGS[0]
 ) -> FloatArray:
-    """Encode texts, or read the vectors that an earlier run cached for the same texts, weights and pooling."""
+    """Encode the texts that no earlier run encoded with the same weights and pooling; take the others from the cache.
+
+    Returns:
+        float32 [len(texts), hidden], as ``encode``.
+    """
     pooling = pooling_of(read_config(folder), pooling)
     weights = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    key = hashlib.sha256("\0".join([pooling, *map(sha256, weights), *texts]).encode()).hexdigest()
-    path = cache_dir() / "text-vectors" / f"{key}.npy"
-    if path.exists():
-        vectors: FloatArray = np.load(path, allow_pickle=False)
-        return vectors
-    vectors = encode(texts, folder, progress=progress, pooling=pooling)
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, vectors, allow_pickle=False)
-    return vectors
+    encoder = hashlib.sha256("\0".join([pooling, *map(sha256, weights)]).encode()).hexdigest()
+    home = cache_dir() / "text-vectors" / encoder
+    digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+    known = stored_vectors(home, set(digests))
+    missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
+    if missing:
+        made = encode(list(missing.values()), folder, progress=progress, pooling=pooling)
+        part = home / f"{hashlib.sha256(b''.join(missing)).hexdigest()}.npz"
+        with atomic_path(part) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, digests=np.frombuffer(b"".join(missing), np.uint8).reshape(-1, DIGEST), vectors=made)
+        known |= dict(zip(missing, made, strict=True))
+    return np.stack([known[digest] for digest in digests])
+
+
+def stored_vectors(home: Path, wanted: set[bytes]) -> dict[bytes, FloatArray]:
+    """Return what the cache of one encoder holds of the wanted texts, by the sha256 of the text."""
+    found: dict[bytes, FloatArray] = {}
+    for part in sorted(home.glob("*.npz")):
+        with np.load(part, allow_pickle=False) as stored:
+            digests = [row.tobytes() for row in stored["digests"]]
+            rows = [row for row, digest in enumerate(digests) if digest in wanted]
+            if rows:
+                vectors = stored["vectors"]
+                found |= {digests[row]: vectors[row] for row in rows}
+    return found

@@ -41,11 +41,17 @@ def test_a_text_has_the_same_vector_in_any_batch(model_folder: Path) -> None:
     assert not np.allclose(together[0], together[1], atol=1e-3)
 
 
-def test_vectors_are_cached_by_texts_and_weights(model_folder: Path, own_cache: Path) -> None:
-    first = cached_text_vectors(TEXTS, model_folder)
-    assert np.array_equal(cached_text_vectors(TEXTS, model_folder), first)
-    cached_text_vectors(TEXTS[:1], model_folder)
-    assert len(list((own_cache / "text-vectors").iterdir())) == 2
+def test_a_text_is_encoded_once_for_the_same_weights(model_folder: Path, own_cache: Path) -> None:
+    encoded: list[int] = []
+    first = cached_text_vectors(TEXTS[:2], model_folder, encoded.append)
+    both = cached_text_vectors([*TEXTS, TEXTS[0]], model_folder, encoded.append)
+    assert encoded == [2, 2]  # the two that were not known
+    assert np.array_equal(both[:2], first) and np.array_equal(both[4], first[0])
+    assert both[:4] == pytest.approx(encode(TEXTS, model_folder), abs=1e-5)
+    assert np.array_equal(cached_text_vectors(TEXTS, model_folder, encoded.append), both[:4])
+    (model_folder / "other.bin").write_bytes(b" ")  # other weights, another encoder
+    cached_text_vectors(TEXTS[:1], model_folder, encoded.append)
+    assert encoded == [2, 2, 1]
 
 
 def test_a_folder_without_encoder_is_refused(tmp_path: Path) -> None:
