@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from edgerec.distill.ensemble import Ensemble
 from edgerec.distill.losses import LossWeights, confidences, listwise, score_distance, vector_distance
-from edgerec.distill.softmax import PADDING, candidates, next_item_loss
+from edgerec.distill.softmax import PADDING, Logits, candidates, next_item_loss
 from edgerec.distill.towers import Towers
 from edgerec.interactions import FloatArray, Requests
 
@@ -87,12 +87,20 @@ class TextTraining(nn.Module):
     def score_terms(self, history: Tensor, targets: Tensor, sources: Tensor, text: Tensor) -> dict[str, Tensor]:
         """Return the losses of the scores at the sources, by name."""
         weights, chosen, terms = self.weights, candidates(self.towers.warm, history, targets), {}
-        logits = self.towers.logits(history, targets, sources, text, chosen)
+        seed = int(torch.randint(2**31, ()))
+
+        def logits_of(part: Tensor) -> Logits:
+            """Score with the same dropout for both sides, so that equal text parts have equal scores."""
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                return self.towers.logits(history, targets, sources, part, chosen)
+
+        logits = logits_of(text)
         if weights.next_item:
             terms["next-item"] = next_item_loss(logits)
         if weights.listwise or weights.logits:
             with torch.no_grad():
-                taught = self.towers.logits(history, targets, sources, self.goal[: len(self.table)], chosen).scores
+                taught = logits_of(self.goal[: len(self.table)]).scores
         if weights.logits:
             terms["logits"] = score_distance(logits.scores, taught)
         if weights.listwise:

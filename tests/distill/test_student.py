@@ -99,3 +99,15 @@ def test_views_are_new_distinct_seeded_and_never_blank() -> None:
     made = views(texts, 30, seed=3)
     assert made == views(texts, 30, seed=3)
     assert len(made) == len(set(made)) and not set(made) & set(texts) and all(view.strip() for view in made)
+
+
+def test_equal_text_parts_lose_nothing_whatever_was_dropped() -> None:
+    towers = Towers(np.eye(6, dtype=np.float32), np.ones(6, np.bool_), TowerConfig(6))
+    with torch.no_grad():
+        towers.residual_in.normal_()
+    weights = LossWeights(next_item=0.0, vectors=0.0, listwise=1.0)
+    training = TextTraining(towers, lambda rows: towers.text[rows], towers.text.clone(), weights, 6).train()
+    windows = torch.tensor([[0, 1]]), torch.tensor([[1, 2]]), torch.tensor([[0, 1]])
+    assert float(training(*windows)["loss"]) == pytest.approx(0, abs=1e-6)
+    before = training.score_terms(*windows, 2 * towers.text)["listwise"]
+    assert float(before) > 0.01
