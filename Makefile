@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: setup demo test bench peers lint fix
+.PHONY: setup demo test bench quality peers lint fix
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
@@ -20,6 +20,11 @@ test: setup
 # slow checks on real data; downloads the open sets once
 bench: setup
 	$(VENV)/bin/python -m pytest -m slow -s
+
+# the studies behind docs/quality.md: hours, resumable; DATA=DIR for data sets that cannot be fetched
+quality: setup
+	$(VENV)/bin/python -m edgerec.benchmarks.run_quality $(if $(DATA),--data $(DATA))
+	$(VENV)/bin/python -m edgerec.benchmarks.documents docs/quality.md
 
 # what benchmarks/peer_*.py run in: RecTools asks for other versions than edgerec does
 peers: .venv-peers/.installed

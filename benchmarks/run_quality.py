@@ -1,0 +1,77 @@
+"""``make quality``: the studies behind docs/quality.md, hours in all; what was finished is not made again.
+
+    python -m edgerec.benchmarks.run_quality --data DIR     folders onlineretail and amazon-industrial in DIR
+    python -m edgerec.benchmarks.run_quality --only ml-100k
+
+Models and cells go to ``build/quality``; runs of peers are taken from ``build/peers/SET`` (``make peers``); results to
+``benchmarks/results``. A set that is not there is passed over, and the summary says so.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from edgerec.sources import SOURCES
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+class Planned(NamedTuple):
+    """One study."""
+
+    data: str
+    split: str = "leave-one-out"
+    seeds: int = 3
+
+    @property
+    def name(self) -> str:
+        """The name of its result."""
+        return f"quality-{self.data}" + ("" if self.split == "leave-one-out" else f"-{self.split}")
+
+
+PLANNED = (
+    Planned("ml-100k"),
+    Planned("amazon-industrial"),
+    Planned("onlineretail"),
+    Planned("onlineretail", "temporal"),
+    Planned("completejourney", seeds=1),
+    Planned("completejourney", "temporal", seeds=1),
+)
+
+
+def source(name: str, folder: Path | None) -> str | None:
+    """Return where a data set is: its own name if it can be fetched, its folder if that is there, else None."""
+    if name in SOURCES:
+        return name
+    return str(folder / name) if folder and (folder / name).is_dir() else None
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the data sets that cannot be fetched.")
+@click.option("--work", type=click.Path(path_type=Path), default=ROOT / "build", help="For models, cells and peers.")
+@click.option("--only", multiple=True, help="Names of data sets.")
+@click.option("--seeds", type=click.IntRange(1), help="For every study.  [default: the plan's]")
+def main(data: Path | None, work: Path, only: tuple[str, ...], seeds: int | None) -> None:
+    """Run the studies that are planned."""
+    for one in PLANNED:
+        if only and one.data not in only:
+            continue
+        if (found := source(one.data, data)) is None:
+            click.echo(f"{one.name}: data not at hand; expected a folder {one.data} in --data")
+            continue
+        command = [sys.executable, "-m", "edgerec", "evaluate", found, "--split", one.split]
+        command += ["--study", str(work / "quality" / one.name), "--seeds", str(seeds or one.seeds)]
+        peers = work / "peers" / one.name
+        command += ["--run", f"SASRec={peers}"] if (peers / "peer.json").exists() else []
+        click.echo(f"== {one.name}")
+        subprocess.run([*command, "--out", str(RESULTS / f"{one.name}.json")], check=True)
+
+
+if __name__ == "__main__":
+    main()
