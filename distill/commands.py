@@ -38,7 +38,9 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--schedule", type=click.Choice(SCHEDULES), help="Of the learning rate.  [default: linear]"),
         click.option("--warmup", type=int, help="Steps of a rising rate.  [default: a tenth of all, at most 50]"),
         click.option("--weight-decay", type=float, help="[default: 0.01]"),
-        click.option("--patience", type=int, help="Evaluations that may be no better, then the best step is kept."),
+        click.option(
+            "--patience", type=int, help="Worse evaluations in a row that end a run; a good step is kept."
+        ),
         click.option("--mixed-precision", type=click.Choice(PRECISIONS), help="[default: no]"),
         click.option("--augment", help="Change histories at random, such as mask=0.1,reorder=0.1.  [default: neither]"),
         click.option(
@@ -87,7 +89,7 @@ def need_distill() -> None:
 @click.option("--tie", type=click.Choice(TIES), help="Vectors per item: 1 or 2.  [default: auto]")
 @click.option("--history-dropout", type=SHARE, help="Of the coordinates of a history's vectors.  [default: 0.3]")
 @click.option("--residual-dropout", type=SHARE, help="Of what the log taught of an item.  [default: 0.2]")
-@click.option("--top-layers", type=click.IntRange(0), help="Encoder layers to train.  [default: 2; to update, 0]")
+@click.option("--top-layers", type=click.IntRange(0), help="Encoder layers to train.  [default: 0]")
 @click.option("--search", "trials", type=click.IntRange(1), help="Trials to look for what is not given here.")
 @training_options
 @json_option

@@ -25,7 +25,7 @@ class TrainOptions:
     warmup: int | None = None  # steps of a rising learning rate; None for a tenth of all, at most 50
     weight_decay: float = 0.01
     evaluate_every: int = 100  # steps
-    patience: int = 4  # evaluations without a better one
+    patience: int = 4  # evaluations in a row that may be worse than the best, but for noise
     keep_best: bool = True  # of all evaluations; False keeps the last step, and does not stop early
     mixed_precision: str = PRECISIONS[0]
     augment: Augmentation = Augmentation()

@@ -62,7 +62,7 @@ class TeacherOptions:
     tie: str = TIES[0]
     stage_1: TrainOptions = STAGE_1
     stage_2: TrainOptions = STAGE_2
-    top_layers: int = 2  # trained in stage 2; 0 leaves the stage out
+    top_layers: int = 0  # trained in stage 2; 0 leaves the stage out
     search: SearchPlan | None = None  # of stage 1's options, before it
     pooling: str = POOLINGS[0]
 

@@ -144,11 +144,24 @@ def test_a_schedule_rises_and_then_does_what_its_name_says(
     np.testing.assert_allclose(seen.rates, 0.1 * np.array(expected), atol=1e-9)
 
 
-def test_patience_ends_a_run_that_gets_no_better(cycle: Path, tmp_path: Path) -> None:
-    seen = Rates()
-    options = TrainOptions(steps=50, evaluate_every=1, patience=2, learning_rate=0.0, batch_size=40)
-    trained(split(load(str(cycle))), options, tmp_path / "run", seen)
-    assert len(seen.rates) == 3  # the first is the best, two are no better
+@pytest.mark.parametrize(
+    ("judged", "steps", "kept"),
+    [
+        ([0.5, 0.495, 0.3, 0.3, 0.9], 4, 0.495),  # two worse ones end it; the second was as good as the first
+        ([0.5, 0.2, 0.6, 0.595, 0.59], 5, 0.59),
+        ([0.2, 0.6, 0.3, 0.5, 0.6], 4, 0.6),
+    ],
+)
+def test_patience_ends_a_run_that_gets_worse_and_the_latest_good_step_is_kept(
+    cycle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judged: list[float], steps: int, kept: float
+) -> None:
+    seen, answers = Rates(), iter([0.0, *judged])  # the first is that of the model as given
+    monkeypatch.setattr(training, "judge", lambda model, divided: next(answers))
+    options = TrainOptions(steps=5, evaluate_every=1, patience=2, batch_size=40)
+    divided = split(load(str(cycle)))
+    made = towers(divided)
+    got = fit(made, made.parameter_groups(1e-3, 0), divided, options, tmp_path / "run", "x", callbacks=[seen])
+    assert (len(seen.rates), got) == (steps, kept)
 
 
 def test_bf16_learns_the_ring_with_weights_that_stay_float32(cycle: Path, tmp_path: Path) -> None:

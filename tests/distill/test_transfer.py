@@ -105,7 +105,7 @@ def test_a_step_with_a_rate_of_0_writes_the_same_vectors(yesterday: Path, today:
 
 
 def test_an_update_learns_the_new_item_and_forgets_nobody(yesterday: Path, today: Path, tmp_path: Path) -> None:
-    run(today, "--init-from", yesterday, "--out", tmp_path / "out", "--learning-rate", 0.02)
+    run(today, "--init-from", yesterday, "--out", tmp_path / "out", "--learning-rate", 0.02, "--batch-size", 64)
     made, init, data = checkpoint.load(tmp_path / "out"), checkpoint.load(yesterday), load(str(today))
     divided = split(data)
     late = data.item_ids.index("late")
@@ -127,7 +127,7 @@ def test_another_catalogue_takes_the_user_tower_the_projection_and_the_encoder(y
     other = write(tmp_path / "other", {f"other{n}": f"Title red {n}" for n in range(12)}, walks)
     init, data = checkpoint.load(yesterday), load(str(other))
     options = options_from(init, data)
-    assert (options.stage_1, options.top_layers) == (TeacherOptions().stage_1, 2)
+    assert (options.stage_1, options.top_layers) == (TeacherOptions().stage_1, TeacherOptions().top_layers)
     vectors = cached_text_vectors(data.texts, init.encoder)
     towers = started(init, vectors, data, split(data), options.towers)
     assert not towers.residual_in.any() and not towers.bias.any()
