@@ -1,7 +1,7 @@
 """Which part of the distillation brings what: students of a study's own teachers, each with one thing changed.
 
 A variant is data: how its student's training differs from the default. It has a folder of models and cells of its own,
-so that one that is added or altered later makes none of the others again.
+so that one that is added later makes none of the others again. An altered one is refused there: give it a new name.
 """
 
 from __future__ import annotations
