@@ -13,6 +13,8 @@ import click
 from edgerec.commands import data_options, encoding_progress, json_option, load_data, split_option
 
 KS = (10, 5, 20)
+PARTS = ("main", "ablation", "sparsity")  # of a study
+OWN_OPTIONS = {"main": "--run", "ablation": "--steps", "sparsity": "--init-from"}  # what one part alone takes
 
 
 @click.command()
@@ -35,7 +37,10 @@ KS = (10, 5, 20)
     type=click.Path(path_type=Path),
     help="Folder to train baselines, teachers and students in.",
 )
+@click.option("--part", type=click.Choice(PARTS), default=PARTS[0], show_default=True, help="Of a study.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of a study's trainings.")
+@click.option("--steps", type=click.IntRange(1), help="Of an ablation's students.  [default: distill's]")
+@click.option("--init-from", type=click.Path(path_type=Path), help="A sparsity study's teacher of another catalogue.")
 @click.option("--requests", type=click.Path(path_type=Path), help="Folder for what a peer learns from and is asked.")
 @click.option("--trec", type=click.Path(path_type=Path), help="Folder for TREC runs and qrels.")
 @click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON.")
@@ -51,7 +56,10 @@ def evaluate(
     users: int | None,
     runs: tuple[str, ...],
     study: Path | None,
+    part: str,
     seeds: int,
+    steps: int | None,
+    init_from: Path | None,
     requests: Path | None,
     trec: Path | None,
     out: Path | None,
@@ -74,8 +82,10 @@ def evaluate(
         write_requests(requests, dataset, divided)
         click.echo(f"wrote requests to {requests}", err=True)
     peers = read_peers(runs, dataset, divided)
-    if study:
-        conduct(dataset, divided, encoder, study, seeds, peers, out, as_json, options["offline"])
+    if study or part != PARTS[0]:
+        known = [(name, peer.rankings, peer.report) for name, peer in peers.items()]
+        own = {"main": known, "ablation": steps, "sparsity": init_from}
+        conduct(dataset, divided, encoder, study, part, seeds, own, out, as_json, options["offline"])
         return
     scorers: dict[str, Any] = {}
     if with_baselines:
@@ -122,23 +132,38 @@ def conduct(
     dataset: Any,
     divided: Any,
     encoder: Path | None,
-    folder: Path,
+    folder: Path | None,
+    part: str,
     seeds: int,
-    peers: dict[str, Any],
+    own: dict[str, Any],
     out: Path | None,
     as_json: bool,
     offline: bool,
 ) -> None:
-    """Run a study; write it as JSON to ``out``, and its tables as Markdown beside it."""
-    from edgerec.export.study import Plan, report, run_study
+    """Run a part of a study; write it as JSON to ``out``, and its tables as Markdown beside it.
+
+    Raises:
+        UsageError: There is no folder, or of ``own``, what one part alone takes, another part's was given.
+    """
+    from edgerec.errors import UsageError
+    from edgerec.export import ablation, sparsity, study
     from edgerec.files import write_bytes, write_json
     from edgerec.sources import fetch
 
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    known = [(name, peer.rankings, peer.report) for name, peer in peers.items()]
-    result = run_study(dataset, divided, encoder or fetch("minilm-l6", offline), folder, say, Plan(seeds), known)
+    if folder is None:
+        raise UsageError(f"--part {part} belongs to a study; expected --study FOLDER")
+    if misplaced := [OWN_OPTIONS[name] for name, value in own.items() if value and name != part]:
+        raise UsageError(f"--part {part} takes no {misplaced[0]}; leave it out, or name another part")
+    parts: dict[str, tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Any]], str]]] = {
+        "main": (study.run_study, study.report),
+        "ablation": (ablation.run_ablation, ablation.report),
+        "sparsity": (sparsity.run_sparsity, sparsity.report),
+    }
+    run, report = parts[part]
+    result = run(dataset, divided, encoder or fetch("minilm-l6", offline), folder, say, study.Plan(seeds), own[part])
     if out:
         write_json(out, result)
         write_bytes(out.with_suffix(".md"), report(result).encode())

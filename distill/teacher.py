@@ -73,7 +73,7 @@ class TeacherOptions:
             raise UsageError(f"unknown tie {self.tie!r}; expected one of {', '.join(TIES)}")
 
 
-def options_from(init: checkpoint.Checkpoint, data: Dataset) -> TeacherOptions:
+def options_from(init: checkpoint.Checkpoint, data: Dataset, default: TeacherOptions | None = None) -> TeacherOptions:
     """Return the options of a teacher that starts from another: its towers' own, and few steps where most is known.
 
     Raises:
@@ -82,7 +82,7 @@ def options_from(init: checkpoint.Checkpoint, data: Dataset) -> TeacherOptions:
     if init.info["kind"] != "teacher":
         raise UsageError(f"{init.folder} is a {init.info['kind']}; expected a folder that fine-tune wrote")
     of = init.towers.tower_config
-    options = TeacherOptions(of, TIES[1] if of.shared else TIES[2])
+    options = replace(default or TeacherOptions(), towers=of, tie=TIES[1] if of.shared else TIES[2])
     known = 2 * len(transfer.matching(init, data)[0]) > len(data.item_ids)
     return replace(options, stage_1=UPDATE, top_layers=0) if known else options
 

@@ -25,7 +25,10 @@ COMMANDS = {
     "distill": ("edgerec.distill.commands", "Distill a teacher's text encoder into a small student."),
     "export": ("edgerec.export.commands", "Compile a teacher or student folder into one .edgerec file."),
     "verify": ("edgerec.runtime.commands", "Replay a bundle's golden requests on this device."),
-    "evaluate": ("edgerec.benchmarks.commands", "Score baselines, models, bundles and peers on one data set."),
+    "evaluate": (
+        "edgerec.benchmarks.commands",
+        "Score baselines, models, bundles and peers on one data set; with --study, train what is scored.",
+    ),
     "recommend": ("edgerec.runtime.commands", "Recommend items after a history, oldest first."),
     "search": ("edgerec.runtime.commands", "Search the catalogue by text."),
     "demo": (

@@ -97,15 +97,34 @@ def run_study(
         UsageError: The folder holds another study.
         InterruptedTraining: Ctrl-C.
     """
-    identity = {"fingerprint": data.fingerprint, "split": split.name, "teacher": asdict(plan.teacher)}
-    identity |= {"student": asdict(plan.student), "recipe": asdict(RECIPE), "encoder": encoder.name}
-    study = Study(data, split, encoder, folder, say, plan, Cells(folder, to_json(identity)))
+    study = open_study(data, split, encoder, folder, say, plan)
     vectors = cached_text_vectors(data.texts, encoder)
     made = known(study, vectors)
     made += [Subject(name, "peer", [one], [facts]) for name, one, facts in peers]
     made += trained(study)
     return {
         "schema": "edgerec-study-1",
+        **setting(study),
+        "rows": rows(made, split, vectors),
+        "cold": cold_results(study),
+    }
+
+
+def open_study(data: Dataset, split: Split, encoder: Path, folder: Path, say: Say, plan: Plan) -> Study:
+    """Return a study in a folder, of which nothing has been made yet or something has.
+
+    Raises:
+        UsageError: The folder holds another study.
+    """
+    identity = {"fingerprint": data.fingerprint, "split": split.name, "teacher": asdict(plan.teacher)}
+    identity |= {"student": asdict(plan.student), "recipe": asdict(RECIPE), "encoder": encoder.name}
+    return Study(data, split, encoder, folder, say, plan, Cells(folder, to_json(identity)))
+
+
+def setting(study: Study) -> dict[str, Any]:
+    """Return what every part of a study says first: of what data, who was asked, how often, and on what machine."""
+    data, split = study.data, study.split
+    return {
         "data": {"name": data.name, "fingerprint": data.fingerprint, "events": len(data.users)},
         "split": {
             "kind": split.name,
@@ -114,24 +133,29 @@ def run_study(
             "cold_items": int((~split.warm).sum()),
             "seen_masked": split.mask_seen,
         },
-        "seeds": plan.seeds,
-        "rows": rows(made, split, vectors),
-        "cold": cold_results(study),
+        "seeds": study.plan.seeds,
         "environment": environment(),
     }
 
 
-def report(result: Mapping[str, Any]) -> str:
-    """Return a study as Markdown: what was asked of whom, the table, and the one of new items."""
+def heading(result: Mapping[str, Any]) -> str:
+    """Return the setting as the first sentence of a report."""
     split, seeds = result["split"], result["seeds"]
     masked = "seen items masked" if split["seen_masked"] else "repeats unmasked"
+    return (
+        f"{result['data']['name']}, {split['kind']}, {split['test_users']} users, all {split['items']} items ranked, "
+        f"{masked}; {seeds} seed{'s' * (seeds > 1)}."
+    )
+
+
+def report(result: Mapping[str, Any]) -> str:
+    """Return a study as Markdown: what was asked of whom, the table, and the one of new items."""
     best = next(row for row in result["rows"] if row["best_baseline"])
     teacher = next(row for row in result["rows"] if row["name"] == "teacher")
     shown = teacher["against_best_baseline"]["detectable"] / best["test"]["10"]["ndcg"]["mean"]
     caption = (
-        f"{result['data']['name']}, {split['kind']}, {split['test_users']} users, all {split['items']} items ranked, "
-        f"{masked}; {seeds} seed{'s' * (seeds > 1)}. At 10 places; best baseline chosen on validation. So many users "
-        f"can show a difference of {shown:.1%} between teacher and best baseline."
+        f"{heading(result)} At 10 places; best baseline chosen on validation. So many users can show a difference of "
+        f"{shown:.1%} between teacher and best baseline."
     )
     new = "New items: a tenth of the catalogue hidden from training, added to the file by text. NDCG@10."
     return f"{caption}\n\n{table(result['rows'])}\n\n{new}\n\n{cold_table(result['cold'])}\n"
@@ -220,11 +244,19 @@ def student(study: Study, seed: int, preset: str, name: str | None = None) -> ch
     return train_student(study, teacher(study, seed), study.data, study.split, preset, seed, folder, recipe)
 
 
-def train_teacher(study: Study, data: Dataset, split: Split, seed: int, folder: Path) -> checkpoint.Checkpoint:
-    """Return a teacher with the defaults, trained where it is not there."""
-    options = study.plan.teacher
+def train_teacher(
+    study: Study,
+    data: Dataset,
+    split: Split,
+    seed: int,
+    folder: Path,
+    options: TeacherOptions | None = None,
+    init: checkpoint.Checkpoint | None = None,
+) -> checkpoint.Checkpoint:
+    """Return a teacher, by default with the plan's options, trained where it is not there."""
+    options, encoder = options or study.plan.teacher, init.encoder if init else study.encoder
     options = replace(options, stage_1=replace(options.stage_1, seed=seed), stage_2=replace(options.stage_2, seed=seed))
-    return once(study, folder, lambda: fine_tune(data, split, study.encoder, options, folder, resume=True))
+    return once(study, folder, lambda: fine_tune(data, split, encoder, options, folder, resume=True, init=init))
 
 
 def train_student(

@@ -15,26 +15,11 @@ from edgerec.benchmarks.cells import Cell, Cells
 from edgerec.benchmarks.evaluate import answers
 from edgerec.benchmarks.quality import Subject, diversity, paired, rows, table
 from edgerec.data import load
-from edgerec.distill import student as sizes
 from edgerec.distill.baselines import Popularity, baselines
-from edgerec.distill.options import TrainOptions
-from edgerec.distill.teacher import TeacherOptions
-from edgerec.distill.towers import TowerConfig
 from edgerec.errors import DataError, UsageError
 from edgerec.export import study as module
 from edgerec.export.study import Plan, report, run_study
 from edgerec.splits import split
-
-SMALL = sizes.StudentConfig(1, 12, 2, 24)
-STAGE = TrainOptions(steps=60, batch_size=16, learning_rate=0.05, evaluate_every=30)
-
-
-@pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """A plan of seconds, whose tiny student the small teacher can give."""
-    monkeypatch.setitem(sizes.PRESETS, "tiny", SMALL)
-    teacher = TeacherOptions(TowerConfig(16), "separate", STAGE, top_layers=0)
-    return Plan(2, teacher, replace(STAGE, learning_rate=3e-3, steps=30), ("tiny",))
 
 
 def test_a_study_is_made_once_and_its_shipped_file_knows_the_ring(
