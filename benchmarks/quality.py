@@ -161,3 +161,32 @@ def fact(facts: Sequence[Mapping[str, Any]], name: str) -> str:
     """Return the mean of a number over seeds, as people write it; nothing where it was not said."""
     said = [one[name] for one in facts if one.get(name) is not None]
     return f"{np.mean(said):,.0f}" if said else ""
+
+
+def summary(results: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """Return a line per planned study, by the name of its result; None where the data were not at hand."""
+    head = ["", "users", "seeds", "best baseline", "NDCG@10", "teacher / best baseline (95%)"]
+    head += ["tiny, shipped / teacher", "tiny, re-encoded / teacher", "static, re-encoded / teacher"]
+    head += ["new items: tiny / zero-shot, among themselves", "among all"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, result in results.items():
+        line = (
+            ["no result: data not at hand, or not run", *[""] * (len(head) - 2)]
+            if result is None
+            else summary_cells(result)
+        )
+        lines.append("| " + " | ".join([name, *line]) + " |")
+    return "\n".join(lines)
+
+
+def summary_cells(result: Mapping[str, Any]) -> list[str]:
+    """Return a study's cells of the summary; "not measured" where it lacks a subject."""
+    found = {row["name"]: row for row in result["rows"]}
+    best = next(row for row in result["rows"] if row["best_baseline"])
+    cold: Mapping[str, Any] = next((row for row in result["cold"] if row["name"].startswith("tiny")), {})
+    students = [found.get(name, {}) for name in ("tiny, shipped", "tiny, re-encoded", "static, re-encoded")]
+    ratios = [found["teacher"]["against_best_baseline"], *(one.get("against_teacher") for one in students)]
+    ratios += [cold.get(f"{way}_against_zero_shot") for way in ("hidden", "all")]
+    ndcg = f"{best['test'][str(K)]['ndcg']['mean']:.4f}"
+    users = str(result["split"]["test_users"])
+    return [users, str(result["seeds"]), best["name"], ndcg, *(ratio(one) or "not measured" for one in ratios)]

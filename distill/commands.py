@@ -38,9 +38,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--schedule", type=click.Choice(SCHEDULES), help="Of the learning rate.  [default: linear]"),
         click.option("--warmup", type=int, help="Steps of a rising rate.  [default: a tenth of all, at most 50]"),
         click.option("--weight-decay", type=float, help="[default: 0.01]"),
-        click.option(
-            "--patience", type=int, help="Worse evaluations in a row that end a run; a good step is kept."
-        ),
+        click.option("--patience", type=int, help="Worse evaluations in a row that end a run; a good step is kept."),
         click.option("--mixed-precision", type=click.Choice(PRECISIONS), help="[default: no]"),
         click.option("--augment", help="Change histories at random, such as mask=0.1,reorder=0.1.  [default: neither]"),
         click.option(

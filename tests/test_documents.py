@@ -1,0 +1,36 @@
+"""The documents' tables are what the committed results print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgerec.benchmarks.documents import RESULTS, filled
+from edgerec.errors import DataError
+from edgerec.export.study import report
+
+QUALITY = Path(__file__).parents[1] / "docs" / "quality.md"
+STUDIES = sorted(RESULTS.glob("quality-*.json"))
+
+
+def test_quality_is_what_the_results_say() -> None:
+    document = QUALITY.read_text("utf-8")
+    assert filled(document) == document
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
+def test_a_committed_report_is_its_results(path: Path) -> None:
+    assert path.with_suffix(".md").read_text("utf-8") == report(json.loads(path.read_text("utf-8")))
+
+
+def test_a_document_is_filled_between_its_comments_only(tmp_path: Path) -> None:
+    (tmp_path / "one.md").write_text("| 1 |")
+    document = "before\n<!-- begin one -->\nold\n<!-- end one -->\nafter\n"
+    made = filled(document, tmp_path)
+    assert made == "before\n<!-- begin one -->\n\n| 1 |\n<!-- end one -->\nafter\n"
+    assert filled(made, tmp_path) == made
+    with pytest.raises(DataError, match="two.md is not there"):
+        filled("<!-- begin two -->\n<!-- end two -->", tmp_path)
+    assert "data not at hand" in filled("<!-- begin summary -->\n<!-- end summary -->", tmp_path)
