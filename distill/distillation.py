@@ -32,7 +32,7 @@ from edgerec.distill.states import StateGuide
 from edgerec.distill.static import StaticConfig, static_from, token_parts
 from edgerec.distill.student import Config, random_student, tokenise
 from edgerec.distill.text_student import TextStudent
-from edgerec.distill.text_training import CHUNK, TextTraining
+from edgerec.distill.text_training import TextTraining
 from edgerec.distill.towers import Towers
 from edgerec.distill.training import fit
 from edgerec.distill.vocabulary import WORDS, Trimmed, read_tokenizer, trim, whole
@@ -40,11 +40,12 @@ from edgerec.errors import DataError, UsageError
 from edgerec.interactions import Split
 
 BUCKETS = 4  # forward passes per step, of texts of like length
+MOST_TEXTS = 1024  # per forward pass
 AGREEMENT = 0.02  # relative distance up to which the towers' text part is the teacher's: another machine's rounding
 
 # The last step is kept: validation NDCG@10 moves by 0.005 between evaluations, and the best of ten was an early
 # student, 5 times further from the teacher's vectors, that kept 1 to 2% less of the teacher's test NDCG@10.
-OPTIONS = TrainOptions(steps=1500, batch_size=16, window=50, learning_rate=3e-3, evaluate_every=150, keep_best=False)
+OPTIONS = TrainOptions(steps=1500, batch_size=16, window=50, learning_rate=3e-3, evaluate_every=500, keep_best=False)
 
 
 @dataclass(frozen=True)
@@ -81,33 +82,37 @@ class Distilled:
 
 
 class CachedTokens(nn.Module):
-    """An encoder over texts that were cut into tokens once: from rows to vectors."""
+    """An encoder over texts that were cut into tokens once, equal texts once: from rows to vectors."""
 
-    input_ids: Tensor  # int64 [M, L]
+    input_ids: Tensor  # int64 [D, L], of distinct texts
     attention_mask: Tensor
+    text_of: Tensor  # int64 [M]: which of them a row has
+    rows_at_once = 1 << 30  # they are parted here, after equal ones have met
 
     def __init__(self, encoder: TextStudent, tokens: dict[str, Tensor]) -> None:
         super().__init__()
         self.encoder = encoder
-        for name, value in tokens.items():
+        both = torch.stack([tokens["input_ids"], tokens["attention_mask"]], dim=1)
+        distinct, text_of = both.unique(dim=0, return_inverse=True)
+        for name, value in (("input_ids", distinct[:, 0]), ("attention_mask", distinct[:, 1]), ("text_of", text_of)):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return text parts [m, d] of the texts at ``rows``."""
-        lengths = self.attention_mask[rows].sum(1)
-        order = lengths.argsort()
+        texts, back = self.text_of[rows].unique(return_inverse=True)
+        order = self.attention_mask[texts].sum(1).argsort()
         parts = []
-        for places in order.split(max(-(-len(rows) // BUCKETS), 1)):  # padding would be more than half of the work
-            width = int(lengths[places].max())
-            chosen = rows[places]
+        for chosen in texts[order].split(max(min(-(-len(texts) // BUCKETS), MOST_TEXTS), 1)):
+            width = int(self.attention_mask[chosen].sum(1).max())  # all to one width would be half padding
             parts.append(self.encoder(self.input_ids[chosen, :width], self.attention_mask[chosen, :width]))
-        return torch.cat(parts)[order.argsort()]
+        return torch.cat(parts)[order.argsort()][back]
 
     @torch.no_grad()
     def all(self) -> Tensor:
-        """Return text parts of all texts, [M, d]."""
+        """Return text parts of all rows, [M, d]."""
         self.eval()
-        return torch.cat([self(rows) for rows in torch.arange(len(self.input_ids)).split(CHUNK)])
+        parts: Tensor = self(torch.arange(len(self.text_of)))
+        return parts
 
 
 def distill(

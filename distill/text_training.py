@@ -30,7 +30,8 @@ class TextTraining(nn.Module):
 
     Args:
         towers: Trainable or frozen; all rows of their catalogue are re-encoded.
-        encoder: From text rows int [m] to vectors [m, d]; rows past the catalogue are further texts.
+        encoder: From text rows int [m] to vectors [m, d]; rows past the catalogue are further texts. It is given
+            as many at once as its ``rows_at_once`` says, or ``CHUNK``.
         goal: [M, d] for all M >= n_items texts: where the vectors start, or the teacher's.
         weights: Of the loss.
         sample: Rows re-encoded per step.
@@ -114,7 +115,7 @@ class TextTraining(nn.Module):
     @torch.no_grad()
     def refresh(self) -> None:
         """Re-encode the whole catalogue."""
-        for rows in torch.arange(len(self.table)).split(CHUNK):
+        for rows in torch.arange(len(self.table)).split(getattr(self.encoder, "rows_at_once", CHUNK)):
             self.table[rows] = self.encoder(rows)
 
     def text(self) -> FloatArray:
