@@ -1,0 +1,36 @@
+"""The planned studies: each is one command, and a set that is not there is passed over."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+import pytest
+
+from edgerec.benchmarks.run_quality import PLANNED, main
+
+
+def test_absent_data_are_passed_over_and_the_rest_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def note(command: list[str], **options: Any) -> None:
+        commands.append(command)
+
+    monkeypatch.setattr(subprocess, "run", note)
+    (tmp_path / "data" / "onlineretail").mkdir(parents=True)
+    (tmp_path / "work" / "peers" / "quality-ml-100k").mkdir(parents=True)
+    (tmp_path / "work" / "peers" / "quality-ml-100k" / "peer.json").write_text("{}")
+    options = ["--data", tmp_path / "data", "--work", tmp_path / "work"]
+    result = CliRunner().invoke(main, [*map(str, options)], catch_exceptions=False)
+    assert "quality-amazon-industrial: data not at hand" in result.stdout
+    asked = [command[command.index("evaluate") + 1 : command.index("--study")] for command in commands]
+    found = {"ml-100k": "ml-100k", "completejourney": "completejourney"}
+    found["onlineretail"] = str(tmp_path / "data" / "onlineretail")
+    assert asked == [[found[one.data], "--split", one.split] for one in PLANNED if one.data in found]
+    assert [command for command in commands if "--run" in command] == commands[:1]
+    commands.clear()
+    CliRunner().invoke(main, ["--only", "completejourney", "--seeds", "2"], catch_exceptions=False)
+    assert len(commands) == 2 and commands[0][commands[0].index("--seeds") + 1] == "2"
