@@ -74,7 +74,7 @@ class ItemKNN:
     """
 
     def __init__(self, split: Split, window: int = 10, decay: float = 0.9) -> None:
-        self.n_items, self.decay = split.n_items, decay
+        self.n_items, self.window, self.decay = split.n_items, window, decay
         items, offsets = split.train.values, split.train.offsets
         users = np.repeat(np.arange(len(split.train)), split.train.lengths)
         counts = sp.csr_matrix((self.n_items, self.n_items), dtype=np.float32)
@@ -100,7 +100,7 @@ class EASE:
     """
 
     def __init__(self, split: Split, reg: float = 500.0, last: int = 10, limit: int = EASE_LIMIT) -> None:
-        self.n_items, self.last = split.n_items, last
+        self.n_items, self.reg, self.last, self.limit = split.n_items, reg, last, limit
         counts = np.bincount(split.train.values, minlength=split.n_items)
         self.rows = np.sort(np.argsort(-counts, kind="stable")[:limit])
         binary = (recency_matrix(split.train, split.n_items, 1.0) > 0).astype(np.float32)[:, self.rows]

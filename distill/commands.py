@@ -31,7 +31,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for the model."),
         click.option("--resume", is_flag=True, help="Go on with an interrupted run in --out."),
         click.option("--steps", type=int, help="Steps at most; of fine-tune's first stage.  [default: the stage's]"),
-        click.option("--batch-size", type=int, help="Users per batch, of each process.  [default: the stage's]"),
+        click.option("--batch-size", type=int, help="Users per batch and process.  [default: about 800 events]"),
         click.option("--accumulate", type=int, help="Batches per step.  [default: 1]"),
         click.option("--window", type=int, help="Events of a history at a time.  [default: the stage's]"),
         click.option("--learning-rate", type=float, help="[default: the stage's]"),

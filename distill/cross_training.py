@@ -18,7 +18,7 @@ from edgerec.distill.negatives import Negatives
 from edgerec.distill.options import TrainOptions
 from edgerec.distill.softmax import PADDING
 from edgerec.distill.teacher import require_layers
-from edgerec.distill.training import fit
+from edgerec.distill.training import fit, users_per_batch
 from edgerec.errors import UsageError
 from edgerec.files import write_json
 from edgerec.interactions import Dataset, FloatArray, IntArray, Ragged, Requests, Split
@@ -151,11 +151,12 @@ def fine_tune_cross(
     chosen = np.linspace(0, len(split.validation) - 1, min(VALIDATION_USERS, len(split.validation))).astype(int)
     sample = replace(split, validation=split.validation.take(chosen))
     reached = fit(training, groups, sample, options.train, out / "checkpoints", "cross-encoder", resume)
+    users = options.train.batch_size or users_per_batch(split, options.train.window)
     report = {
         "reranked": reached,
         "two_towers": validation_ndcg(first, sample, 10),
         "users": f"{len(chosen)} of {len(split.validation)}",
-        "examples": f"{options.train.steps * options.train.batch_size} drawn of {answerable(split)}",
+        "examples": f"{options.train.steps * users} drawn of {answerable(split)}",
     }
     cross.model.save_pretrained(out / checkpoint.ENCODER)
     cross.tokenizer.save_pretrained(out / checkpoint.ENCODER)

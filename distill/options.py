@@ -17,7 +17,7 @@ class TrainOptions:
     """How one run of training goes. A step takes ``batch_size * accumulate`` users of every process."""
 
     steps: int = 800
-    batch_size: int = 64  # users, a window of each
+    batch_size: int | None = None  # users, a window of each; None for as many as the log asks for
     accumulate: int = 1  # batches per step
     window: int = 100  # events; a longer history gives a random window each time
     learning_rate: float = 2e-3
@@ -35,7 +35,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         counts = {
             "steps": self.steps,
-            "batch size": self.batch_size,
+            "batch size": 1 if self.batch_size is None else self.batch_size,
             "accumulate": self.accumulate,
             "window": self.window,
             "evaluation every": self.evaluate_every,

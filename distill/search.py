@@ -40,7 +40,7 @@ SPACE: dict[str, Interval | tuple[Any, ...]] = {
     "history_dropout": Interval(0.0, 0.6),
     "residual_dropout": Interval(0.0, 0.6),
     "window": (20, 50, 100, 200),
-    "batch_size": (32, 64, 128),
+    "batch_size": (16, 32, 64, 128),
     "embedding_size": (32, 64, 128),
     "shared": (True, False),
 }

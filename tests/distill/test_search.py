@@ -42,7 +42,7 @@ def test_an_interrupted_search_finds_what_it_would_have_found(
     towers, training, whole = search(*ring, TowerConfig(), QUICK, plan, tmp_path / "whole")
     assert len(whole) == 4
     assert len({row["learning_rate"] for row in whole}) == 4  # every proposal is another
-    assert {"pruned", "complete"} == {row["state"] for row in whole}
+    assert {"complete"} <= {row["state"] for row in whole} <= {"pruned", "complete"}
     best = max((row for row in whole if row["state"] == "complete"), key=lambda row: row["ndcg10"])
     assert (towers.embedding_size, training.learning_rate) == (best["embedding_size"], best["learning_rate"])
 

@@ -246,3 +246,11 @@ def test_augmentation_is_read_from_one_option() -> None:
             Augmentation.parse(wrong)
     with pytest.raises(UsageError, match="a mask below 1"):
         Augmentation.parse("mask=1")
+
+
+def test_a_batch_has_more_users_where_histories_are_short(cycle: Path) -> None:
+    divided = split(load(str(cycle)))
+    lengths = {1: 64, 20: 40, 400: 16, 0: 16}  # events each -> users: 800 events, within 16 and 64
+    for length, users in lengths.items():
+        histories = Ragged.from_lists([range(max(length, 2)) if length else [], []])
+        assert training.users_per_batch(replace(divided, train=histories), window=200) == users
