@@ -218,18 +218,13 @@ def of_students(study: Study, seed: int) -> list[Ranked]:
         return ranked(renamed, study.split, {f"{preset}, shipped": facts, f"{preset}, re-encoded": facts})
 
     def make_undistilled() -> Cell:
-        name, model = (
-            f"{study.plan.presets[0]}, undistilled",
-            student(study, seed, study.plan.presets[0], "undistilled"),
-        )
+        name, model = f"{first}, undistilled", student(study, seed, first, "undistilled")
         facts = {"parameters": encoder_parameters(model), "seconds": seconds(model.folder)}
         return ranked({name: subjects(model, seed)["student, re-encoded"]}, study.split, {name: facts})
 
-    found = [
-        one
-        for preset in study.plan.presets
-        for one in unpack(study.cells.get(f"{preset}-{seed}", partial(make, preset)))
-    ]
+    first, found = study.plan.presets[0], []
+    for preset in study.plan.presets:
+        found += unpack(study.cells.get(f"{preset}-{seed}", partial(make, preset)))
     return found + unpack(study.cells.get(f"undistilled-{seed}", make_undistilled))
 
 
