@@ -169,7 +169,7 @@ def distill(
     control = random_student(model, config, trimmed.kept, goal.shape[1], options.seed)
     encoder = CachedTokens(student, tokens)
     judged = {"start": encoder.all(), "random": CachedTokens(control, tokens).all()}
-    sample = recipe.sample or student.texts_per_step
+    sample = recipe.sample or student.affordable(tokens["attention_mask"])
     training = TextTraining(frozen(towers), encoder, goal, recipe.weights, sample, unseen, guide, ensemble)
     trained = [*student.parameters(), *(guide.parameters() if guide else ())]
     groups = [{"params": trained, "weight_decay": options.weight_decay}]

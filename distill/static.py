@@ -52,7 +52,7 @@ class StaticEncoder(TextStudent):
         max_tokens: The longest text that it takes.
     """
 
-    texts_per_step = 4096
+    texts_per_step, tokens_per_step = 4096, 1 << 16
 
     def __init__(self, vocabulary: int, hidden: int, size: int, max_tokens: int = MAX_TOKENS) -> None:
         super().__init__()

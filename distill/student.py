@@ -81,7 +81,7 @@ class StudentEncoder(TextStudent):
         max_tokens: The longest text that it takes.
     """
 
-    texts_per_step = 128
+    texts_per_step, tokens_per_step = 128, 4096
 
     def __init__(self, bert: Any, size: int, max_tokens: int = MAX_TOKENS) -> None:
         super().__init__()

@@ -16,7 +16,8 @@ class TextStudent(nn.Module, ABC):
 
     head: nn.Linear
     max_tokens: int
-    texts_per_step: ClassVar[int]  # how many a training step can afford to re-encode
+    texts_per_step: ClassVar[int]  # how many a training step re-encodes, where they are short
+    tokens_per_step: ClassVar[int]  # how many tokens it can afford
 
     @abstractmethod
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -31,6 +32,11 @@ class TextStudent(nn.Module, ABC):
     @abstractmethod
     def stages(self) -> list[nn.Module]:
         """The modules that give token states [B, L, h], in running order."""
+
+    def affordable(self, attention_mask: Tensor) -> int:
+        """Return how many of the texts of a mask int [M, L] a training step re-encodes, at least one."""
+        length = float(attention_mask.sum(1).float().mean())
+        return max(min(self.texts_per_step, int(self.tokens_per_step / max(length, 1.0))), 1)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return text parts [B, d], not normalised, of int [B, L] tokens."""

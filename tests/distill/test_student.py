@@ -111,3 +111,10 @@ def test_equal_text_parts_lose_nothing_whatever_was_dropped() -> None:
     assert float(training(*windows)["loss"]) == pytest.approx(0, abs=1e-6)
     before = training.score_terms(*windows, 2 * towers.text)["listwise"]
     assert float(before) > 0.01
+
+
+def test_a_step_re_encodes_fewer_texts_where_they_are_long(small_bert: Path) -> None:
+    student = random_student(teacher_model(small_bert), SMALL, np.arange(20), 4)
+    assert student.affordable(torch.ones(5, 10)) == 128
+    assert student.affordable(torch.ones(5, 100)) == 40
+    assert student.affordable(torch.ones(5, 9999)) == 1
