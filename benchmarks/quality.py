@@ -127,7 +127,8 @@ def rows(subjects: Sequence[Subject], split: Split, text_vectors: FloatArray) ->
 def table(found: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows as a Markdown table at k = 10."""
     head = ["", "seeds", "HR", "NDCG (95% interval)", "MRR", "coverage", "diversity", "cold HR (n)"]
-    head += ["NDCG / best baseline (95%)", "NDCG / teacher (95%)", "parameters", "bytes", "seconds"]
+    head += ["NDCG / best baseline (95%)", "NDCG / teacher (95%)", "cosine, unseen titles"]
+    head += ["parameters", "bytes", "seconds"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(cells(row)) + " |" for row in found)])
 
@@ -136,7 +137,8 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     """Return a row's cells."""
     at, ndcg = row["test"][str(K)], row["test"][str(K)]["ndcg"]
     cold = "none" if row["cold_hr10"] is None else f"{row['cold_hr10']:.3f} ({row['cold_users']})"
-    facts = [fact(row["facts"], name) for name in ("parameters", "bytes", "seconds")]
+    near = fact(row["facts"], "cosine_unseen", ".3f")
+    facts = [near, *(fact(row["facts"], name) for name in ("parameters", "bytes", "seconds"))]
     return [
         row["name"],
         str(row["seeds"]),
@@ -157,10 +159,10 @@ def ratio(found: Mapping[str, float] | None) -> str:
     return f"{found['ratio']:.1%} ({found['ratio_low']:.1%}, {found['ratio_high']:.1%})" if found else ""
 
 
-def fact(facts: Sequence[Mapping[str, Any]], name: str) -> str:
+def fact(facts: Sequence[Mapping[str, Any]], name: str, form: str = ",.0f") -> str:
     """Return the mean of a number over seeds, as people write it; nothing where it was not said."""
     said = [one[name] for one in facts if one.get(name) is not None]
-    return f"{np.mean(said):,.0f}" if said else ""
+    return format(np.mean(said), form) if said else ""
 
 
 def summary(results: Mapping[str, Mapping[str, Any] | None]) -> str:
