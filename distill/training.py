@@ -352,9 +352,9 @@ def fit(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if interrupt.asked:
         raise InterruptedTraining(f"stopped at step {trainer.state.global_step}; go on with --resume ({folder})")
-    judged = trainer.judged()
+    judged, last = trainer.judged(), trainer.state.global_step
     if not options.keep_best:
-        return judged[max(judged)] if judged else trainer.evaluate()[METRIC]
+        return judged[last] if last in judged else trainer.evaluate()[METRIC]
     kept = judged[int(trainer.state.best_metric)]
     if floor > kept or (strict and floor == kept):
         model.load_state_dict(start)

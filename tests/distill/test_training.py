@@ -254,3 +254,11 @@ def test_a_batch_has_more_users_where_histories_are_short(cycle: Path) -> None:
     for length, users in lengths.items():
         histories = Ragged.from_lists([range(max(length, 2)) if length else [], []])
         assert training.users_per_batch(replace(divided, train=histories), window=200) == users
+
+
+def test_the_last_step_is_judged_where_evaluations_do_not_meet_it(cycle: Path, tmp_path: Path) -> None:
+    divided = split(load(str(cycle)))
+    options = replace(STEP, steps=5, evaluate_every=3)
+    made = towers(divided)
+    got = fit(made, made.parameter_groups(0.05, 0), divided, options, tmp_path / "run", "x")
+    assert got == training.judge(made, divided)
