@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from edgerec.interactions import IntArray, Requests, Split
 from edgerec.metrics import Scorer, ndcg, paired_bootstrap, rank, summarise
 
@@ -67,12 +65,7 @@ def sample(split: Split, users: int | None, seed: int = 0) -> Split:
     """Return a split whose validation and test keep so many random users each; all of them for None."""
     if users is None:
         return split
-
-    def some(requests: Requests) -> Requests:
-        order = np.random.default_rng(seed).permutation(len(requests))
-        return requests.take(np.sort(order[:users]))
-
-    return replace(split, validation=some(split.validation), test=some(split.test))
+    return replace(split, validation=split.validation.sample(users, seed), test=split.test.sample(users, seed))
 
 
 def compare(a: IntArray, b: IntArray, requests: Requests, k: int) -> dict[str, float]:

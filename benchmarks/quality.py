@@ -129,8 +129,13 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
     head = ["", "seeds", "HR", "NDCG (95% interval)", "MRR", "coverage", "diversity", "cold HR (n)"]
     head += ["NDCG / best baseline (95%)", "NDCG / teacher (95%)", "cosine, unseen titles"]
     head += ["parameters", "bytes", "seconds"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(cells(row)) + " |" for row in found)])
+    return markdown(head, [cells(row) for row in found])
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return cells as a Markdown table."""
+    first, *rest = ["| " + " | ".join(line) + " |" for line in (head, *lines)]
+    return "\n".join([first, "|---" * len(head) + "|", *rest])
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
@@ -170,15 +175,15 @@ def summary(results: Mapping[str, Mapping[str, Any] | None]) -> str:
     head = ["", "users", "seeds", "best baseline", "NDCG@10", "teacher / best baseline (95%)"]
     head += ["tiny, shipped / teacher", "tiny, re-encoded / teacher", "static, re-encoded / teacher"]
     head += ["new items: tiny / zero-shot, among themselves", "among all"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = []
     for name, result in results.items():
         line = (
             ["no result: data not at hand, or not run", *[""] * (len(head) - 2)]
             if result is None
             else summary_cells(result)
         )
-        lines.append("| " + " | ".join([name, *line]) + " |")
-    return "\n".join(lines)
+        lines.append([name, *line])
+    return markdown(head, lines)
 
 
 def summary_cells(result: Mapping[str, Any]) -> list[str]:

@@ -40,7 +40,9 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
     cold, order = np.flatnonzero(~split.warm), np.random.default_rng(seed).permutation(np.flatnonzero(split.warm))
     cut = round(NEW_SHARE * len(order))
     new, known = order[:cut], order[cut:]
-    requests, validation = sampled(new_item_requests(split, new), seed), sampled(split.validation, seed)
+    requests, validation = (
+        one.sample(MOST_REQUESTS, seed) for one in (new_item_requests(split, new), split.validation)
+    )
 
     def among_new(ridge: float) -> float:
         played = as_new(arrays, fit_map(arrays, known, counts, ridge), new)
@@ -127,12 +129,6 @@ def new_item_requests(split: Split, new: Rows) -> Requests:
     users = [user for user, (rest, taken) in enumerate(pairs) if len(rest) and len(taken)]
     histories, targets = (Ragged.from_lists([pairs[user][side] for user in users]) for side in (0, 1))
     return Requests(np.array(users, np.int32), histories, targets)
-
-
-def sampled(requests: Requests, seed: int) -> Requests:
-    """Return at most ``MOST_REQUESTS`` of them."""
-    rows = np.random.default_rng(seed).permutation(len(requests))[:MOST_REQUESTS]
-    return requests.take(np.sort(rows))
 
 
 def quality(scorer: Scorer, requests: Requests, mask_seen: bool) -> float:

@@ -65,6 +65,10 @@ class Requests:
         """Return the requests at ``rows``, in that order."""
         return Requests(self.users[rows], self.histories.take(rows), self.targets.take(rows))
 
+    def sample(self, most: int, seed: int = 0) -> Requests:
+        """Return at most so many of the requests, drawn at random, in their order."""
+        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:most]))
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgerec.benchmarks.cells import Cell, Cells
-from edgerec.benchmarks.quality import K, Values, fact, interval, paired, ratio
+from edgerec.benchmarks.quality import K, Values, fact, interval, markdown, paired, ratio
 from edgerec.distill import checkpoint
 from edgerec.distill.compress import distill_checkpoint
 from edgerec.distill.distillation import RECIPE, Recipe
@@ -205,7 +205,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
     for way in WAYS:
         head += [f"{way} (95%)", "of teacher", "of default"]
     head += ["cosine, unseen", "parameters", "bytes", "seconds"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = []
     for row in found:
         cells = [row["name"]]
         for way in WAYS:
@@ -214,5 +214,5 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
         unseen = [one["unseen"] for one in row["facts"] if one.get("unseen") is not None]
         cells.append(f"{np.mean(unseen):.3f}" if unseen else "")
         cells += [fact(row["facts"], name) for name in ("parameters", "bytes", "seconds")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(head, lines)

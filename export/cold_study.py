@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.benchmarks.cells import Arrays, Cell
-from edgerec.benchmarks.quality import interval, paired, ratio
+from edgerec.benchmarks.quality import interval, markdown, paired, ratio
 from edgerec.benchmarks.shipped import BundleScorer
 from edgerec.cold import ColdSplit, hide_items
 from edgerec.distill.baselines import DECAYS, Profile, tfidf, tuned, variants
@@ -121,11 +121,11 @@ def content_baselines(study: Study, cold: ColdSplit, split: Split) -> dict[str, 
 def table(found: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows as a Markdown table."""
     head = ["", "seeds", "users", "NDCG among hidden (95%)", "of zero-shot", "NDCG among all (95%)", "of zero-shot"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = []
     for row in found:
         cells = [row["name"], str(row["seeds"]), str(row["users"])]
         for way in WAYS:
             cells.append("{mean:.4f} ({low:.4f}, {high:.4f})".format(**row[way]))
             cells.append("zero-shot" if row["name"] == REFERENCE else ratio(row[f"{way}_against_zero_shot"]))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(head, lines)

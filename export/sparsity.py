@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgerec.benchmarks.cells import Cell, Cells
-from edgerec.benchmarks.quality import K, fact, interval, paired, ratio
+from edgerec.benchmarks.quality import K, fact, interval, markdown, paired, ratio
 from edgerec.distill import checkpoint
 from edgerec.distill.evaluation import subjects
 from edgerec.distill.histories import Augmentation
@@ -199,10 +199,10 @@ def report(result: Mapping[str, Any]) -> str:
 def table(found: Sequence[Mapping[str, Any]], reference: str) -> str:
     """Return the rows as a Markdown table."""
     head = ["", "seeds", "users", "NDCG (95%)", f"of {reference} (95%)", "seconds"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = []
     for row in found:
         shown = [row["name"], str(row["seeds"]), str(row["users"])]
         shown.append("{mean:.4f} ({low:.4f}, {high:.4f})".format(**row["ndcg10"]))
         shown.append(reference if row["name"] == reference else ratio(row["against_reference"]))
-        lines.append("| " + " | ".join([*shown, fact(row["facts"], "seconds")]) + " |")
-    return "\n".join(lines)
+        lines.append([*shown, fact(row["facts"], "seconds")])
+    return markdown(head, lines)
