@@ -2,12 +2,18 @@
 
 A warm item's residual and bias can be foretold from its text in part. The cold map is the ridge regression of both on
 the text part over warm items (attribute-to-factor map; Gantner et al. 2010), shrunk towards the text part as it is. How
-much it is shrunk, and how far cold items are lifted against warm ones, is chosen by playing new items: a tenth of the
-warm items gets its vectors from the map that the others give.
+much it is shrunk is chosen by playing new items: a tenth of the warm items gets its vectors from the map that the
+others give.
+
+A lift in nats is what cold items gain on warm ones (calibrated stacking; Chao et al. 2016), and there are two. An item
+that comes after training is *new*: it gets the places of an average item, and more where that costs the known ones
+little. An item that was in the catalogue while the log was written, and that nobody took, is not: it gets what costs
+validation next to nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +28,7 @@ Rows = NDArray[np.int64]
 
 RIDGES = (0.1, 1.0, 10.0, 100.0)  # relative to the mean variance of a coordinate of the text part
 LIFTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # of a cold item's score, in nats
+FARTHEST, FINEST = 8.0, 0.05  # a lift that no item needs more than, and how near one is looked for
 NEW_SHARE = 0.1  # of the warm items, that play new ones
 ALLOWANCE = 0.03  # of validation NDCG@10: what lifting so many new items may cost
 NATURAL_ALLOWANCE = 0.01  # what lifting the catalogue's own cold items may cost
@@ -32,7 +39,7 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
     """Set the cold map of trained towers.
 
     Returns:
-        The ridge and the lift that were chosen, NDCG@10 of played new items among themselves (None where no user took
+        The ridge and the lifts that were chosen, NDCG@10 of played new items among themselves (None where no user took
         one), and cold HR@10 on validation (None without cold targets).
     """
     arrays = towers.eval().arrays()
@@ -48,21 +55,25 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
         played = as_new(arrays, fit_map(arrays, known, counts, ridge), new)
         return quality(Among(played, new), requests, split.mask_seen)
 
+    def places(cold_map: ColdMap, lift: float) -> float:
+        ranked = rank(as_new(arrays, lifted(cold_map, lift), new), unseen, 10, split.mask_seen)
+        return float(np.isin(ranked, new).sum() / max((ranked >= 0).sum(), 1))
+
     def highest_lift(cold_map: ColdMap, rows: Rows, allowance: float) -> float:
         found = [quality(as_new(arrays, lifted(cold_map, lift), rows), validation, split.mask_seen) for lift in LIFTS]
         return max(lift for lift, one in zip(LIFTS, found, strict=True) if one >= (1 - allowance) * max(found))
 
     judged = {ridge: among_new(ridge) for ridge in RIDGES} if len(requests) else {}
     ridge = max(judged, key=lambda one: judged[one], default=RIDGES[-1])
-    chosen, lift = fit_map(arrays, order, counts, ridge), 0.0
+    chosen, lift, old_lift = fit_map(arrays, order, counts, ridge), 0.0, 0.0
     if judged:
-        played = fit_map(arrays, known, counts, ridge)
-        lift = highest_lift(played, np.concatenate([cold, new]), ALLOWANCE)
-        lift = min(lift, highest_lift(chosen, cold, NATURAL_ALLOWANCE))
-    towers.set_cold(lifted(chosen, lift))
+        played, unseen = fit_map(arrays, known, counts, ridge), without(validation, new, split.n_items)
+        fair = lowest(lambda one: places(played, one) >= len(new) / split.n_items)
+        lift, old_lift = max(fair, highest_lift(played, new, ALLOWANCE)), highest_lift(chosen, cold, NATURAL_ALLOWANCE)
+    towers.set_cold(lifted(chosen, lift), old_lift - lift)
     ranked = rank(towers, split.validation, 10, split.mask_seen)
     cold_hits, _ = cold_hr(ranked, split.validation.targets, split.warm, 10)
-    found = {"ridge": ridge, "lift": lift, "new_items_ndcg10": judged.get(ridge)}
+    found = {"ridge": ridge, "lift": lift, "old_lift": old_lift, "new_items_ndcg10": judged.get(ridge)}
     return {**found, "validation_cold_hr10": cold_hits}
 
 
@@ -87,6 +98,15 @@ def fit_map(arrays: TowerArrays, rows: Rows, counts: NDArray[np.int64], ridge: f
     identity = np.vstack([np.eye(size), np.zeros(size)])
     item_in, item_out = (identity + part for part in np.hsplit(affine[:, :-1], 2))
     return ColdMap(*(part.astype(np.float32) for part in (item_in, item_out, affine[:, -1])))
+
+
+def lowest(reached: Callable[[float], bool]) -> float:
+    """Return the lowest lift at which a condition holds that holds from some lift on, or the farthest one."""
+    low, high = -FARTHEST, FARTHEST
+    while high - low > FINEST:
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
 
 
 def lifted(cold_map: ColdMap, lift: float) -> ColdMap:
@@ -129,6 +149,14 @@ def new_item_requests(split: Split, new: Rows) -> Requests:
     users = [user for user, (rest, taken) in enumerate(pairs) if len(rest) and len(taken)]
     histories, targets = (Ragged.from_lists([pairs[user][side] for user in users]) for side in (0, 1))
     return Requests(np.array(users, np.int32), histories, targets)
+
+
+def without(requests: Requests, rows: Rows, n_items: int) -> Requests:
+    """Return requests whose histories lack the items at ``rows``: nobody has taken a new item yet."""
+    kept = np.ones(n_items, np.bool_)
+    kept[rows] = False
+    histories = [events[kept[events]] for events in map(requests.histories.__getitem__, range(len(requests)))]
+    return replace(requests, histories=Ragged.from_lists(histories))
 
 
 def quality(scorer: Scorer, requests: Requests, mask_seen: bool) -> float:

@@ -254,7 +254,7 @@ class Towers(nn.Module):
             item_in=item_in,
             item_out=item_in if self.residual_out is None else vectors(self.residual_out, cold_out),
             text=part,
-            bias=np.where(warm, self.bias.cpu().numpy(), cold_bias).astype(np.float32),
+            bias=np.where(warm, 0, cold_bias).astype(np.float32) + self.bias.cpu().numpy(),
             decays=self.decay_logits.sigmoid().cpu().numpy(),
             mix=self.mix.cpu().numpy().copy(),
             scale=float(self.log_scale.exp()),
@@ -267,10 +267,16 @@ class Towers(nn.Module):
         return ColdMap(*(part.cpu().numpy().copy() for part in (self.cold_in, self.cold_out, self.cold_bias)))
 
     @torch.no_grad()
-    def set_cold(self, cold: ColdMap) -> None:
-        """Take over what maps text parts to cold items."""
+    def set_cold(self, cold: ColdMap, old: float = 0.0) -> None:
+        """Take over what maps text parts to cold items.
+
+        Args:
+            cold: For an item that comes later.
+            old: What the catalogue's own cold items have on top of its bias: what nobody took is not new.
+        """
         for own, given in zip((self.cold_in, self.cold_out, self.cold_bias), cold, strict=True):
             own.copy_(torch.from_numpy(given))
+        self.bias[~self.warm] = old
 
     def repeat_arrays(self) -> dict[str, FloatArray]:
         """Return the repeat term's decays and weights, where there is one."""

@@ -74,4 +74,4 @@ def start_cold(towers: Towers, cold: ColdMap) -> None:
     towers.residual_in.copy_(torch.from_numpy(item_in - text))
     if towers.residual_out is not None:
         towers.residual_out.copy_(torch.from_numpy(item_out - text))
-    towers.bias.copy_(torch.from_numpy(bias))
+    towers.bias.copy_(torch.from_numpy(bias) * towers.warm)  # a cold item's bias comes on top of the map's

@@ -23,6 +23,7 @@ from edgerec.export import PRECISIONS
 from edgerec.export.goldens import TEXTS, K, goldens, ranked, torch_scores
 from edgerec.export.item_encoder import ItemEncoder, export_fp32, quantize
 from edgerec.export.recommender_graph import recommender_graph
+from edgerec.export.rounding import compensated
 from edgerec.files import atomic_path
 from edgerec.runtime import Recommender
 from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, FloatArray, Tower, pack
@@ -60,12 +61,13 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
     texts = spread(checkpoint.texts, TEXTS)
     histories = [[row + 1 for row in history] for history in checkpoint.histories]
     vectors = unit(encode_texts(module.encoder, tokenizer, texts))
-    members, model = pack(tower)
+    shipped = compensated(tower, histories)
+    members, model = pack(shipped)
     members = {
-        GRAPH: recommender_graph(tower).SerializeToString(),
+        GRAPH: recommender_graph(shipped).SerializeToString(),
         ENCODER: graph,
         TOKENIZER: plain(tokenizer).to_str().encode(),
-        GOLDENS: goldens(tower, histories, texts, vectors, TEXT_TOLERANCE[precision]),
+        GOLDENS: goldens(shipped, histories, texts, vectors, TEXT_TOLERANCE[precision]),
         **members,
     }
     manifest = {"model": model, "precision": {"text_encoder": precision, "tables": "int8"}, **origin(checkpoint)}

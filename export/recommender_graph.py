@@ -2,8 +2,9 @@
 
 A stock onnxruntime (C++, Android, iOS, a browser) runs it with one call from the folder that a bundle extracts to: the
 tables are external data under their members' names. Scores take one integer product over the constant INT8 table. The
-user vector enters as two 8-bit limbs, so that only the table's rounding is left; they are *unsigned* around 128,
-because onnxruntime has fast kernels for a signed table only with an unsigned left side (12 times faster on AVX2).
+user vector enters as two limbs, so that only the table's rounding is left. They are *unsigned* around 64, because
+onnxruntime has fast kernels for a signed table only with an unsigned left side (12 times faster on AVX2), and they have
+7 bits, so that the table can have 8: AVX2 without VNNI adds pairs of products in 16 bits, and 2 * 127 * 127 still fits.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ IR_VERSION = 8
 MASKED = -1e38  # scores below are "never return this"
 SMALLEST_NORM = 1e-6
 SMALLEST_DELTA = 1e-30
+LIMB = 63  # a limb lies within 64 +- 63
 
 
 class Events(NamedTuple):
@@ -145,16 +147,16 @@ def add_user(graph: Builder, tower: Tower, state: str) -> str:
 
 
 def add_scores(graph: Builder, user: str, table: str, scale: str, d: int, n: int) -> str:
-    """Add user . item + bias for every item, float32 [B, N + 1]; the user is delta * (high + low / 254)."""
+    """Add user . item + bias for every item, float32 [B, N + 1]; the user is delta * (high + low / 126)."""
     largest = graph.op("ReduceMax", graph.op("Abs", user), axes=[2])
-    delta = graph.op("Max", graph.op("Div", largest, graph.constant(127)), graph.constant(SMALLEST_DELTA))
-    fine = graph.op("Div", delta, graph.constant(254))
+    delta = graph.op("Max", graph.op("Div", largest, graph.constant(LIMB)), graph.constant(SMALLEST_DELTA))
+    fine = graph.op("Div", delta, graph.constant(2 * LIMB))
     high = graph.op("Round", graph.op("Div", user, delta))
     rest = graph.op("Sub", user, graph.op("Mul", high, delta))
     limbs = graph.op("Concat", high, graph.op("Round", graph.op("Div", rest, fine)), axis=1)
-    unsigned = graph.op("Cast", graph.op("Add", limbs, graph.constant(128)), to=TensorProto.UINT8)  # [B, 2, d]
+    unsigned = graph.op("Cast", graph.op("Add", limbs, graph.constant(LIMB + 1)), to=TensorProto.UINT8)  # [B, 2, d]
     rows = graph.op("Reshape", unsigned, graph.constant([-1, d], np.int64))
-    sums = graph.op("MatMulInteger", rows, table, graph.constant(128, np.uint8))
+    sums = graph.op("MatMulInteger", rows, table, graph.constant(LIMB + 1, np.uint8))
     pairs = graph.op("Reshape", graph.op("Cast", sums, to=1), graph.constant([-1, 2, n], np.int64))
     whole = graph.op("MatMul", graph.op("Concat", delta, fine, axis=2), pairs)  # [B, 1, N + 1]
     dots = graph.op("Squeeze", whole, graph.constant([1], np.int64))

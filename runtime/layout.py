@@ -1,8 +1,7 @@
 """How a trained tower lies in a bundle: the one place that writes its tables and describes them in the manifest.
 
 Items have rows 1 .. N; row 0 is the padding item, which is never returned. Tables are INT8, symmetric, one scale per
-item, and hold 7 bits: sums of full-range products saturate on AVX2 without VNNI. Item tables lie as [d, N + 1], the
-way the graph multiplies by them; the text table lies as [N + 1, d].
+item. Item tables lie as [d, N + 1], the way the graph multiplies by them; the text table lies as [N + 1, d].
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from edgerec.errors import UsageError
 
 FloatArray = NDArray[np.float32]
 CodeArray = NDArray[np.int8]
-LIMIT = 63
+LIMIT = 127
 NUMBERS = ["decays", "mix", "scale", "item_out", "item_in", "bias", "popularity", "text"]
 NUMBERS += ["repeat_decays", "repeat_weights"]  # what of a tower must be finite
 SMALLEST_SCALE = 1e-12  # a row of zeros keeps a scale that can be divided by
@@ -49,6 +48,8 @@ class Tower:
         max_tokens: Where the text encoder's input is cut.
         repeat_decays: float32 [R] in (0, 1), the repeat recencies: what one event leaves of each memory of an item.
         repeat_weights: float32 [R], the repeat weights: what log1p of each memory adds to the item's own score.
+        steps: Table name (``item_out``, ``item_in``) -> float32 [N], what each row is to be a whole multiple of, for
+            a table that was rounded with more care than row by row; its entries are within 127 steps.
     """
 
     decays: FloatArray
@@ -65,6 +66,7 @@ class Tower:
     max_tokens: int = 128
     repeat_decays: FloatArray = field(default_factory=no_numbers)
     repeat_weights: FloatArray = field(default_factory=no_numbers)
+    steps: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:
@@ -82,17 +84,23 @@ class Tower:
         return self.item_in is None
 
 
-def quantize_rows(vectors: FloatArray) -> tuple[CodeArray, FloatArray]:
-    """Round each row to whole numbers within +-63 times its own scale.
+def quantize_rows(vectors: FloatArray, steps: FloatArray | None = None) -> tuple[CodeArray, FloatArray]:
+    """Round each row to whole numbers within +-127 times its own scale.
 
     Args:
         vectors: float32 [n, d].
+        steps: float32 [n], the scales; None for the smallest that do.
 
     Returns:
         Codes int8 [n, d] and scales float32 [n]; ``codes * scales[:, None]`` is within half a scale of the input.
     """
-    scale = np.maximum(np.abs(vectors).max(axis=1) / LIMIT, SMALLEST_SCALE).astype(np.float32)
+    scale = smallest_steps(vectors) if steps is None else steps
     return np.rint(vectors / scale[:, None]).astype(np.int8), scale
+
+
+def smallest_steps(vectors: FloatArray) -> FloatArray:
+    """Return the smallest scale of each row of float32 [n, d] that brings it within +-127, float32 [n]."""
+    return np.maximum(np.abs(vectors).max(axis=1) / LIMIT, SMALLEST_SCALE).astype(np.float32)
 
 
 def pack(tower: Tower) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -106,10 +114,10 @@ def pack(tower: Tower) -> tuple[dict[str, bytes], dict[str, Any]]:
     if problems := faults(tower):
         raise UsageError(f"this tower cannot be packed: {'; '.join(problems)}; train or export it again")
     text, text_scale = quantize_rows(with_padding(tower.text))
-    members = {
-        **table("item_out", tower.item_out),
-        **({} if tower.item_in is None else table("item_in", tower.item_in)),
-    }
+    members = {}
+    for name, vectors in (("item_out", tower.item_out), ("item_in", tower.item_in)):
+        if vectors is not None:
+            members |= table(name, vectors, tower.steps.get(name))
     members |= {
         "bias.f32": np.concatenate([[-np.inf], tower.bias]).astype("<f4").tobytes(),
         "popularity.f32": np.concatenate([[-np.inf], tower.popularity]).astype("<f4").tobytes(),
@@ -167,9 +175,10 @@ def with_padding(vectors: FloatArray) -> FloatArray:
     return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors.astype(np.float32)])
 
 
-def table(name: str, vectors: FloatArray) -> dict[str, bytes]:
+def table(name: str, vectors: FloatArray, steps: FloatArray | None) -> dict[str, bytes]:
     """Return an item table's two members."""
-    codes, scale = quantize_rows(with_padding(vectors))
+    padded = None if steps is None else np.concatenate([[SMALLEST_SCALE], steps]).astype(np.float32)
+    codes, scale = quantize_rows(with_padding(vectors), padded)
     return {f"{name}.i8": np.ascontiguousarray(codes.T).tobytes(), f"{name}.scale": scale.astype("<f4").tobytes()}
 
 

@@ -21,13 +21,17 @@ SMALLEST_NORM = 1e-6
 
 def dequantized(tower: Tower) -> Tower:
     """Return the tower with the tables that its bundle will hold."""
-    item_in = None if tower.item_in is None else rounded(tower.item_in)
-    return replace(tower, item_out=rounded(tower.item_out), item_in=item_in, text=rounded(tower.text))
+    tables = {
+        name: rounded(vectors, tower.steps.get(name))
+        for name in ("item_out", "item_in", "text")
+        if (vectors := getattr(tower, name)) is not None
+    }
+    return replace(tower, **tables)
 
 
-def rounded(vectors: FloatArray) -> FloatArray:
+def rounded(vectors: FloatArray, steps: FloatArray | None = None) -> FloatArray:
     """Return float32 vectors after a round trip through INT8."""
-    codes, scale = quantize_rows(vectors)
+    codes, scale = quantize_rows(vectors, steps)
     return codes.astype(np.float32) * scale[:, None]
 
 

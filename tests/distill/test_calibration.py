@@ -12,8 +12,19 @@ import pytest
 
 from edgerec.cold import hide_items
 from edgerec.data import load
-from edgerec.distill.calibration import Among, as_new, calibrate_cold, fit_map, lifted, new_item_requests, quality
+from edgerec.distill.calibration import (
+    Among,
+    as_new,
+    calibrate_cold,
+    fit_map,
+    lifted,
+    lowest,
+    new_item_requests,
+    quality,
+    without,
+)
 from edgerec.distill.towers import TowerConfig, Towers
+from edgerec.interactions import Ragged, Requests, Split
 from edgerec.splits import split
 
 
@@ -74,6 +85,39 @@ def test_the_ring_foretells_where_an_unseen_item_stands(cycle: Path) -> None:
     assert all(4 not in requests.histories[row] for row in range(len(requests)))
     assert quality(Among(as_new(towers.arrays(), towers.cold_map(), new), new), requests, False) == 1.0
     np.testing.assert_allclose(towers.cold_map().apply(text)[1], back, atol=0.2)
+
+
+def test_new_items_are_lifted_more_than_old_ones_that_nobody_took() -> None:
+    rng = np.random.default_rng(0)
+    n, users, never = 120, 150, 40
+    text = rng.normal(size=(n, 8)).astype(np.float32)
+    near = text @ text[: n - never].T
+    taken = [rng.choice(np.argsort(-near[rng.integers(n), :])[:20], 8, False) for _ in range(users)]
+    events, then, last = (
+        Ragged.from_lists([one[start:end] for one in taken]) for start, end in ((0, 6), (6, 7), (7, 8))
+    )
+    warm, who = np.bincount(events.values, minlength=n) > 0, np.arange(users, dtype=np.int32)
+    asked = Requests(who, events, then), Requests(who, events, last)
+    divided = Split("leave-one-out", n, events, np.arange(len(events.values), dtype=np.int32), warm, *asked, True)
+    towers = Towers(text, warm, TowerConfig(8), np.eye(8, dtype=np.float32)).eval()
+    with torch.no_grad():
+        towers.bias[torch.from_numpy(warm)] = 3.0
+    report = calibrate_cold(towers, divided)
+    assert report["old_lift"] < report["lift"]
+    found, mapped = towers.arrays().bias, towers.cold_map().apply(text)[2]
+    np.testing.assert_allclose(found[~warm], mapped[~warm] + report["old_lift"] - report["lift"], atol=1e-5)
+    np.testing.assert_array_equal(found[warm], 3.0)
+
+
+def test_nobody_has_taken_a_played_item_yet() -> None:
+    requests = Requests(np.int32([0, 1]), *(Ragged.from_lists([np.int32([0, 1]), np.int32([1])]) for _ in range(2)))
+    unseen = without(requests, np.array([1]), 3)
+    assert [unseen.histories[row].tolist() for row in (0, 1)] == [[0], []] and unseen.targets is requests.targets
+
+
+def test_the_lowest_lift_is_found_or_the_farthest_given() -> None:
+    assert lowest(lambda lift: lift >= 1.3) == pytest.approx(1.3, abs=0.06)
+    assert lowest(lambda lift: False) == 8.0
 
 
 def test_hidden_items_leave_log_and_catalogue_and_come_back_as_targets(cycle: Path) -> None:

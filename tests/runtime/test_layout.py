@@ -1,4 +1,4 @@
-"""Packing rounds each row to 7 bits, and a bundle whose parts disagree is refused with every reason."""
+"""Packing rounds each row to 8 bits, and a bundle whose parts disagree is refused with every reason."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from edgerec.runtime.reference import dequantized
 
 
 @given(arrays(np.float32, (3, 5), elements=st.floats(-1e4, 1e4, width=32)))
-def test_rows_stay_within_half_a_step_and_seven_bits(vectors: Any) -> None:
+def test_rows_stay_within_half_a_step_and_eight_bits(vectors: Any) -> None:
     codes, scale = quantize_rows(vectors)
     assert codes.dtype == np.int8
-    assert np.abs(codes).max() <= 63
+    assert np.abs(codes).max() <= 127
     assert (np.abs(codes * scale[:, None] - vectors) <= scale[:, None] * 0.501 + 1e-12).all()
 
 

@@ -137,7 +137,7 @@ def test_score_rows_is_the_reference_for_the_whole_catalogue(
     exact = dequantized(tower)
     wanted = np.stack([score(exact, fold(exact, history), remember(exact, history)) for history in histories])
     assert got.dtype == np.float32
-    assert got == pytest.approx(wanted, abs=1e-3)
+    assert got == pytest.approx(wanted, abs=2.5e-3)  # the user's last limb
     with pytest.raises(UsageError, match="expected 0 to 40"):
         load(tower).score_rows(np.array([[41]]))
 
