@@ -69,7 +69,8 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
     if judged:
         played, unseen = fit_map(arrays, known, counts, ridge), without(validation, new, split.n_items)
         fair = lowest(lambda one: places(played, one) >= len(new) / split.n_items)
-        lift, old_lift = max(fair, highest_lift(played, new, ALLOWANCE)), highest_lift(chosen, cold, NATURAL_ALLOWANCE)
+        lift = max(fair, highest_lift(played, new, ALLOWANCE))
+        old_lift = min(lift, highest_lift(chosen, cold, NATURAL_ALLOWANCE))
     towers.set_cold(lifted(chosen, lift), old_lift - lift)
     ranked = rank(towers, split.validation, 10, split.mask_seen)
     cold_hits, _ = cold_hr(ranked, split.validation.targets, split.warm, 10)
