@@ -94,6 +94,21 @@ def test_only_the_drawn_rows_of_the_table_are_re_encoded() -> None:
     assert torch.equal(training.table, weight)
 
 
+def test_a_text_that_was_held_out_joins_late_and_is_judged_as_it_was_before() -> None:
+    towers = Towers(np.eye(6, dtype=np.float32), np.ones(6, np.bool_), TowerConfig(6))
+    weight = torch.nn.Parameter(torch.eye(6) * 2)
+    held_out = torch.tensor([False] * 5 + [True])
+    training = TextTraining(towers, lambda rows: weight[rows], towers.text.clone(), LossWeights(), 4, held_out)
+    assert all(5 not in training.draw(torch.tensor([[5, 1]])) for _ in range(20))
+    training.admit()
+    assert all(5 in training.draw(torch.tensor([[0, 1]])) for _ in range(20))
+    before = weight[5].detach().clone()
+    with torch.no_grad():
+        weight[5] = 0
+    training.admit()  # again, as after an interruption
+    assert torch.equal(training.unseen[0], before)
+
+
 def test_views_are_new_distinct_seeded_and_never_blank() -> None:
     texts = ["Star Wars. 1977. Action, Adventure", "기생충. 2019", "🎉", "  "]
     made = views(texts, 30, seed=3)
