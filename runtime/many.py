@@ -99,13 +99,14 @@ def answer_text(
         found = np.full_like(scores, -np.inf)
         (pool,) = pools_of(recommender, [rows], overlay.next_row, exclude_seen=False)
         found[pool.rows[pool.rows < overlay.next_row]] = pool.scores[pool.rows < overlay.next_row]
-        scores = np.float32(weight) * standardised(scores) + np.float32(1 - weight) * standardised(found)
+        joined = np.float32(weight) * standardised(scores) + np.float32(1 - weight) * standardised(found)
+        scores = np.where(scores > -np.inf, joined, scores)
     chosen = best(scores, k)
     return chosen, [float(scores[row]) for row in chosen]
 
 
 def standardised(scores: FloatArray) -> FloatArray:
-    """Return scores with mean 0 and deviation 1 over the items there are; -inf stays."""
+    """Return scores with mean 0 and deviation 1 over the items there are, those that score above -inf."""
     some = scores > -np.inf
     deviation = float(scores[some].std())
-    return np.where(some, (scores - scores[some].mean()) / (deviation if deviation > 0 else 1), -np.inf)
+    return np.where(some, (scores - scores[some].mean()) / (deviation if deviation > 0 else 1), 0)

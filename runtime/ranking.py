@@ -50,7 +50,9 @@ class Scene(NamedTuple):
 class Reranker(Protocol):
     """Something that orders the best ``pool`` items of an answer anew."""
 
-    pool: int
+    @property
+    def pool(self) -> int:
+        """How many items it wants to choose from."""
 
     def rerank(self, scene: Scene, pool: Pool, k: int) -> Pool:
         """Return the k best of a pool, in their new order, with the scores they had."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgerec.bundle import Bundle
 from edgerec.errors import UnknownItemError, UsageError
-from edgerec.runtime.additions import listing, with_items
+from edgerec.runtime.additions import is_text, listing, with_items
 from edgerec.runtime.catalogue import Catalogue
 from edgerec.runtime.contents import Contents, read
 from edgerec.runtime.engine import Ranker, RowArray
@@ -199,7 +199,7 @@ class Recommender:
 
     def text_scores(self, overlay: Overlay, query: str) -> FloatArray:
         """Return the cosine of every item's text with a query's, float32 by row; -inf where there is no item."""
-        if not isinstance(query, str) or not query.strip():
+        if not is_text(query) or not query.strip():
             raise UsageError(f"got the query {query!r}; expected some text")
         vector = self.encoder.encode([query]).text[0]
         scores = row_products(self.contents.text_codes, self.contents.text_scale, vector)
