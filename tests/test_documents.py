@@ -11,18 +11,30 @@ from edgerec.benchmarks.documents import RESULTS, filled
 from edgerec.errors import DataError
 from edgerec.export.study import report
 
-QUALITY = Path(__file__).parents[1] / "docs" / "quality.md"
+DOCUMENTS = [Path(__file__).parents[1] / "docs" / name for name in ("quality.md", "runtime.md")]
 STUDIES = sorted(RESULTS.glob("quality-*.json"))
 
 
-def test_quality_is_what_the_results_say() -> None:
-    document = QUALITY.read_text("utf-8")
+@pytest.mark.parametrize("path", DOCUMENTS, ids=[path.stem for path in DOCUMENTS])
+def test_a_document_is_what_the_results_say(path: Path) -> None:
+    document = path.read_text("utf-8")
     assert filled(document) == document
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
 def test_a_committed_report_is_its_results(path: Path) -> None:
     assert path.with_suffix(".md").read_text("utf-8") == report(json.loads(path.read_text("utf-8")))
+
+
+def test_the_tables_of_the_runtime_are_their_results() -> None:
+    from edgerec.benchmarks import diversity_curve, explain_fidelity
+
+    for name, table in (
+        ("diversity-ml-100k", diversity_curve.table),
+        ("explain-fidelity-ml-100k", lambda result: explain_fidelity.table(result["rows"])),
+    ):
+        path = RESULTS / f"{name}.json"
+        assert path.with_suffix(".md").read_text("utf-8") == table(json.loads(path.read_text("utf-8"))) + "\n"
 
 
 def test_a_document_is_filled_between_its_comments_only(tmp_path: Path) -> None:
