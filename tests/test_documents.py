@@ -11,7 +11,9 @@ from edgerec.benchmarks.documents import RESULTS, filled
 from edgerec.errors import DataError
 from edgerec.export.study import report
 
-DOCUMENTS = [Path(__file__).parents[1] / "docs" / name for name in ("quality.md", "runtime.md")]
+DOCUMENTS = sorted(
+    path for path in (Path(__file__).parents[1] / "docs").glob("*.md") if "<!-- begin" in path.read_text("utf-8")
+)
 STUDIES = sorted(RESULTS.glob("quality-*.json"))
 
 
