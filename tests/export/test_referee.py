@@ -119,7 +119,7 @@ def test_a_candidate_that_ruins_the_text_is_refused_for_what_was_measured(
     assert report["chosen"] == "fp32"
     row = report["rows"][1]
     assert not row["kept"] and "re-encoded NDCG@10 may be as low as" in row["reasons"][0]
-    assert row["ndcg10"]["re-encoded"]["ratio"] < 0.9
+    assert row["ndcg10"]["re-encoded"]["ratio"] < 1
     assert row["ndcg10"]["shipped"]["ratio"] == 1  # the tables are the teacher's
 
 
