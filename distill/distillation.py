@@ -4,7 +4,8 @@ The towers stay as the teacher's training left them. The student is made from th
 learns several things at once (``losses``): by default the teacher's text parts, the teacher's distribution over the
 whole catalogue, and the true next item.
 A catalogue is a small corpus, so views of its texts join, whose text parts the teacher computes. Some catalogue texts,
-and every view of them, are left out: titles that come later must fare well too, and the report says how they do.
+and every view of them, are left out: titles that come later must fare well too, and the report says how they do. When
+that has been seen, the last part of the training takes them in: they are items like others, and the file knows them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import TrainerCallback
 
 from edgerec.distill.augment import views
 from edgerec.distill.encoder import Progress, cached_text_vectors, no_progress
@@ -56,16 +58,18 @@ class Recipe:
     sample: int | None = None  # texts re-encoded per step; None takes what the student can afford
     views: int = 2  # further texts per catalogue text
     most_views: int = 4000  # in all: the teacher encodes 200 a second on one core
-    held_out: float = 0.02  # share of distinct catalogue texts never trained on
+    held_out: float = 0.02  # share of distinct catalogue texts kept away until they have been judged
+    late: float = 0.2  # share of the steps that come after, and take them in
     words: int | None = WORDS  # common words kept in the vocabulary; None keeps all of it
     from_scratch: bool = False  # start from random weights, not from the teacher's
 
     def __post_init__(self) -> None:
         counts = (self.views, self.most_views, self.words or 0, (1 if self.sample is None else self.sample) - 1)
-        if not 0 <= self.held_out < 1 or min(counts) < 0:
+        if not (0 <= self.held_out < 1 and 0 <= self.late < 1) or min(counts) < 0:
             raise UsageError(
-                f"got held_out {self.held_out}, sample {self.sample}, views {self.views} up to {self.most_views}, "
-                f"words {self.words}; expected a share below 1, a sample of at least 1, and no negative number"
+                f"got held_out {self.held_out}, late {self.late}, sample {self.sample}, views {self.views} up to "
+                f"{self.most_views}, words {self.words}; expected shares below 1, a sample of at least 1, no negative "
+                "number"
             )
 
 
@@ -173,10 +177,38 @@ def distill(
     training = TextTraining(frozen(towers), encoder, goal, recipe.weights, sample, unseen, guide, ensemble)
     trained = [*student.parameters(), *(guide.parameters() if guide else ())]
     groups = [{"params": trained, "weight_decay": options.weight_decay}]
-    best = fit(training, groups, split, options, folder, "distillation", resume)
+    admission = Admission(training, round((1 - recipe.late) * options.steps))
+    best = fit(training, groups, split, options, folder, "distillation", resume, callbacks=[admission])
+    training.admit()  # where no step came after
+    ratio = lengthen(student, encoder.all()[: len(texts)], goal[: len(texts)])
     judged["student"] = encoder.all()
+    judged["student"][unseen] = training.unseen * ratio
     groups_of = {"seen": ~held, "unseen": held}
     return Distilled(student, trimmed.tokenizer_json, report(judged, goal, groups_of, trimmed.reason, best))
+
+
+@torch.no_grad()
+def lengthen(student: TextStudent, vectors: Tensor, goal: Tensor) -> float:
+    """Bring a student's vectors to the mean length of the goal's, and return by what they grew.
+
+    A squared distance is least where the student, unsure, stays near the mean: its vectors come out 1 to 3% short.
+    """
+    ratio = float(goal.norm(dim=1).mean() / vectors.norm(dim=1).mean().clamp(min=1e-12))
+    for parameter in student.head.parameters():
+        parameter.mul_(ratio)
+    return ratio
+
+
+class Admission(TrainerCallback):
+    """Lets the texts that were held out join after so many steps."""
+
+    def __init__(self, training: TextTraining, after: int) -> None:
+        self.training, self.after = training, after
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look at the number of the step."""
+        if state.global_step >= self.after:
+            self.training.admit()
 
 
 def vocabulary(teacher: Path, texts: Sequence[str], words: int | None) -> Trimmed:
@@ -295,8 +327,9 @@ def report(
     """Say how near encoders come to the teacher's text parts.
 
     Each of ``student``, ``start`` (before training) and ``random`` (the control) has, for ``seen`` and ``unseen``
-    catalogue texts and for ``further`` ones, the mean ``cosine``, and the mean ``centred`` cosine: with the mean of the
-    catalogue's goal taken off both sides. Much of every text part is that mean, so that a plain cosine flatters.
+    catalogue texts (these as they were before they were taken in) and for ``further`` ones, the mean ``cosine``, and
+    the mean ``centred`` cosine: with the mean of the catalogue's goal taken off both sides. Much of every text part is
+    that mean, so that a plain cosine flatters.
     """
     items = len(next(iter(groups.values())))
     rows = {name: torch.from_numpy(np.flatnonzero(chosen)) for name, chosen in groups.items()}

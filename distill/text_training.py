@@ -35,7 +35,7 @@ class TextTraining(nn.Module):
         goal: [M, d] for all M >= n_items texts: where the vectors start, or the teacher's.
         weights: Of the loss.
         sample: Rows re-encoded per step.
-        held_out: bool [M]; rows never trained on, so that unseen titles can be judged.
+        held_out: bool [M]; rows not trained on until ``admit``, so that unseen titles can be judged before.
         guide: From the re-encoded rows to further losses, by name.
         ensemble: Further teachers of the listwise loss.
     """
@@ -43,6 +43,8 @@ class TextTraining(nn.Module):
     table: Tensor  # [n_items, d]
     goal: Tensor  # [M, d]
     trained: Tensor  # int [m]: rows that may be drawn
+    late: Tensor  # int [h]: rows that may be drawn after `admit`
+    unseen: Tensor  # [h, d]: what the encoder made of them before
 
     def __init__(
         self,
@@ -62,14 +64,31 @@ class TextTraining(nn.Module):
         self.register_buffer("table", goal[: len(towers.text)].clone())
         self.register_buffer("goal", goal, persistent=False)
         self.register_buffer("trained", trained.nonzero()[:, 0], persistent=False)
+        self.register_buffer("late", (~trained).nonzero()[:, 0], persistent=False)
+        self.register_buffer("unseen", torch.zeros(len(self.late), goal.shape[1]))
+        self.admitted = False
 
     def draw(self, history: Tensor) -> Tensor:
-        """Return distinct rows to re-encode: half from the batch's items, half from all texts."""
+        """Return distinct rows to re-encode: half from the batch's items, half from all texts.
+
+        Admitted rows have a quarter of the places, since they come late.
+        """
+        late = self.late[torch.randperm(len(self.late))[: self.sample // 4]] if self.admitted else self.late[:0]
         items = history[history != PADDING].unique()
         items = items[torch.isin(items, self.trained)]
         seen = items[torch.randperm(len(items))[: self.sample // 2]]
         rest = self.trained[torch.randperm(len(self.trained))[: self.sample - len(seen)]]
-        return torch.cat([seen, rest]).unique()
+        return torch.cat([seen, rest, late]).unique()
+
+    @torch.no_grad()
+    def admit(self) -> None:
+        """Train on the rows held out too from now on; what the encoder makes of them unseen is kept in ``unseen``."""
+        if not self.admitted and not self.unseen.any() and len(self.late):
+            was = self.training
+            self.eval()
+            self.unseen.copy_(self.encoder(self.late))
+            self.train(was)
+        self.admitted = True
 
     def forward(self, history: Tensor, targets: Tensor, sources: Tensor) -> dict[str, Tensor]:
         """Return the weighted loss of [B, L] windows and of the re-encoded rows."""

@@ -114,7 +114,7 @@ def pack(tower: Tower) -> tuple[dict[str, bytes], dict[str, Any]]:
     if problems := faults(tower):
         raise UsageError(f"this tower cannot be packed: {'; '.join(problems)}; train or export it again")
     text, text_scale = quantize_rows(with_padding(tower.text))
-    members = {}
+    members: dict[str, bytes] = {}
     for name, vectors in (("item_out", tower.item_out), ("item_in", tower.item_in)):
         if vectors is not None:
             members |= table(name, vectors, tower.steps.get(name))

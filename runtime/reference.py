@@ -21,7 +21,7 @@ SMALLEST_NORM = 1e-6
 
 def dequantized(tower: Tower) -> Tower:
     """Return the tower with the tables that its bundle will hold."""
-    tables = {
+    tables: dict[str, Any] = {
         name: rounded(vectors, tower.steps.get(name))
         for name in ("item_out", "item_in", "text")
         if (vectors := getattr(tower, name)) is not None

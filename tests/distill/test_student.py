@@ -12,7 +12,7 @@ import pytest
 
 from edgerec.data import load as load_data
 from edgerec.distill.augment import views
-from edgerec.distill.distillation import Recipe, distill
+from edgerec.distill.distillation import Recipe, distill, lengthen
 from edgerec.distill.encoder import cached_text_vectors
 from edgerec.distill.losses import LossWeights, vector_distance
 from edgerec.distill.projection import student_from
@@ -92,6 +92,30 @@ def test_only_the_drawn_rows_of_the_table_are_re_encoded() -> None:
     assert torch.equal(weight.grad.abs().sum(1) > 0, changed)
     training.refresh()
     assert torch.equal(training.table, weight)
+
+
+def test_vectors_get_the_mean_length_of_the_goal(small_bert: Path) -> None:
+    student = random_student(teacher_model(small_bert), SMALL, np.arange(20), 4)
+    tokens = torch.arange(12).reshape(4, 3), torch.ones(4, 3, dtype=torch.long)
+    before, goal = student(*tokens).detach(), torch.full((4, 4), 3.0)
+    ratio = lengthen(student, before, goal)
+    assert float(student(*tokens).detach().norm(dim=1).mean()) == pytest.approx(6, rel=1e-5)
+    torch.testing.assert_close(student(*tokens), before * ratio)
+
+
+def test_a_text_that_was_held_out_joins_late_and_is_judged_as_it_was_before() -> None:
+    towers = Towers(np.eye(6, dtype=np.float32), np.ones(6, np.bool_), TowerConfig(6))
+    weight = torch.nn.Parameter(torch.eye(6) * 2)
+    held_out = torch.tensor([False] * 5 + [True])
+    training = TextTraining(towers, lambda rows: weight[rows], towers.text.clone(), LossWeights(), 4, held_out)
+    assert all(5 not in training.draw(torch.tensor([[5, 1]])) for _ in range(20))
+    training.admit()
+    assert all(5 in training.draw(torch.tensor([[0, 1]])) for _ in range(20))
+    before = weight[5].detach().clone()
+    with torch.no_grad():
+        weight[5] = 0
+    training.admit()  # again, as after an interruption
+    assert torch.equal(training.unseen[0], before)
 
 
 def test_views_are_new_distinct_seeded_and_never_blank() -> None:
