@@ -23,8 +23,9 @@ from edgerec.distill.student import StudentEncoder
 from edgerec.distill.teacher import TeacherEncoder
 from edgerec.distill.text_training import causal_mask, pool, run_layers
 from edgerec.errors import UsageError
-from edgerec.export.item_encoder import export_fp32, quantize
+from edgerec.export.item_encoder import export_fp32
 from edgerec.export.package import text_encoder
+from edgerec.export.quantization import Calibration, made
 from edgerec.files import atomic_folder, write_bytes, write_json
 from edgerec.interactions import FloatArray
 
@@ -122,7 +123,7 @@ def write_hugging_face(checkpoint: Checkpoint, out: Path) -> dict[str, int]:
             write_json(folder / name, value)
         write_bytes(folder / "tokenizer.json", (source / "tokenizer.json").read_bytes())
         write_bytes(folder / "onnx" / "model.onnx", graph)
-        write_bytes(folder / "onnx" / "model_quantized.onnx", quantize(graph))
+        write_bytes(folder / "onnx" / "model_quantized.onnx", made("int8-dynamic", graph, Calibration([], seed=0)))
         return {
             str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
         }
