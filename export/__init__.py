@@ -1,6 +1,6 @@
 """From a trained model to the file that ships: graphs, precisions, parity, targets (torch, onnx, onnxruntime)."""
 
-TARGETS = ("onnx",)
+TARGETS = ("onnx", "openvino", "ort", "web", "hugging-face")  # how each is written stands in targets.WRITERS
 PRECISIONS = (  # of the text encoder; how each is made stands in quantization.CANDIDATES
     "int8-dynamic",
     "fp32",

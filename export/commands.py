@@ -14,26 +14,36 @@ from edgerec.export import GOALS, PRECISIONS, TARGETS
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(TARGETS), default=TARGETS[0], show_default=True)
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(TARGETS),
+    multiple=True,
+    default=TARGETS[:1],
+    show_default=True,
+    help="Again for several: then --out is a folder.",
+)
 @click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .edgerec file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file (onnx) or folder to write.")
 @json_option
-def export(model: Path, target: str, precision: str, out: Path, as_json: bool) -> None:
-    """Compile a teacher or student folder into one .edgerec file."""
+def export(model: Path, targets: tuple[str, ...], precision: str, out: Path, as_json: bool) -> None:
+    """Compile a teacher or student folder into one .edgerec file, or for another engine."""
     from edgerec.errors import require
 
     for module in ("torch", "transformers", "onnx"):
         require(module, "export")
     from edgerec.distill.checkpoint import load
-    from edgerec.export.package import package
+    from edgerec.export.targets import compile_for
 
-    report = package(load(model), precision, out)
+    reports = compile_for(load(model), targets, precision, out)
     if as_json:
-        click.echo(json.dumps({"bundle": str(out), **report}, ensure_ascii=False))
+        click.echo(json.dumps({"targets": reports}, ensure_ascii=False))
         return
-    click.echo(f"{out}: {report['bytes'] / 1e6:.2f} MB, {precision}")
-    for name, value in report["parity"].items():
-        click.echo(f"  {name}: {value:.3g}")
+    for target, report in reports.items():
+        size = report.get("bytes") or sum(report["files"].values())
+        click.echo(f"{report['path']}: {target}, {size / 1e6:.2f} MB, {report.get('precision', precision)}")
+        for name, value in report.get("parity", {}).items():
+            click.echo(f"  {name}: {value if isinstance(value, str) else format(value, '.3g')}")
 
 
 @click.command()

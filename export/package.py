@@ -21,16 +21,19 @@ from edgerec.distill.student import load as load_student
 from edgerec.distill.teacher import TeacherEncoder
 from edgerec.errors import ParityError, UsageError
 from edgerec.export import PRECISIONS
+from edgerec.export.engines import token_feeds
 from edgerec.export.goldens import TEXTS, K, goldens, ranked, torch_scores
 from edgerec.export.item_encoder import ItemEncoder, export_fp32
+from edgerec.export.parity import Reference, reference
 from edgerec.export.quantization import CANDIDATES, Calibration, calibration, made
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.export.rounding import compensated
-from edgerec.files import atomic_path
+from edgerec.files import atomic_path, write_bytes
 from edgerec.runtime import Recommender
 from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, FloatArray, Tower, pack
 from edgerec.runtime.verify import verify
 
+PARITY_TEXTS = 512  # of the catalogue, from the shortest to the longest
 TABLE_OVERLAP = 0.9  # of the top 10 that rounding the tables to INT8 must leave, on average over real histories
 
 
@@ -136,6 +139,36 @@ def write(
         "members": {name: len(data) for name, data in members.items()},
         "parity": parity,
     }
+
+
+STRINGS = ("ids.offsets", "ids.utf8", "titles.offsets", "titles.utf8")
+
+
+def unpack(prepared: Draft, folder: Path) -> dict[str, Any]:
+    """Write the portable files of a model, its text encoder in fp32, as a bundle extracts; return the model's entry."""
+    members, model = pack(prepared.rounded)
+    members |= {
+        GRAPH: recommender_graph(prepared.rounded).SerializeToString(),
+        ENCODER: prepared.graph,
+        TOKENIZER: prepared.tokenizer.to_str().encode(),
+    }
+    for name, content in members.items():
+        write_bytes(folder / name, content)
+    return model
+
+
+def wanted(prepared: Draft) -> Reference:
+    """Return torch's answers for the sampled histories and up to ``PARITY_TEXTS`` texts of the catalogue."""
+    texts = spread(sorted(set(prepared.checkpoint.texts)), PARITY_TEXTS)
+    own = tokenizers.Tokenizer.from_str(prepared.tokenizer.to_str())  # encode_texts makes it pad and truncate
+    vectors = unit(encode_texts(text_encoder(prepared.checkpoint), own, texts))
+    feeds = token_feeds(prepared.tokenizer, texts, MAX_TOKENS)
+    return reference(prepared.tower, prepared.histories, vectors, feeds, texts)
+
+
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Return the size of every file of a folder in bytes, by its path inside."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def text_encoder(checkpoint: Checkpoint) -> nn.Module:
