@@ -194,7 +194,8 @@ def hidden_step(course: Course, plan: Plan) -> Make:
         tokens, seen = course.pupil(encoder, tokenizer_json).tokens, ~course.lesson.unseen
         taught = {name: value[seen] for name, value in tokens.items()}
         smaller = keep_channels(encoder, kept, sampled(taught, course.options.seed))
-        fit_head(smaller, taught, course.lesson.goal[seen])
+        with torch.no_grad():
+            fit_head(smaller, taught, course.lesson.goal[seen])
         return Cut(smaller, tokenizer_json, {"kept": len(kept)})
 
     return make
