@@ -21,10 +21,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 split_option = click.option("--split", "kind", type=click.Choice(SPLITS), default=SPLITS[0], show_default=True)
 
 
-def data_from(default: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds ``load_data``'s arguments: which data set (or a default), and how to read it."""
+def data_from(
+    default: str | None = None, option: str | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds ``load_data``'s arguments: which data set (or a default), and how to read it.
+
+    The data set is an argument, or the named option.
+    """
+    named = (
+        click.option(option, "source", required=True, help="The data that the model was trained on.")
+        if option
+        else None
+    )
     options = [
-        click.argument("source", required=default is None, default=default),
+        named or click.argument("source", required=default is None, default=default),
         click.option("--offline", is_flag=True, help="Never download; use the cache."),
         click.option("--user-column", "user"),
         click.option("--item-column", "item"),
