@@ -74,15 +74,15 @@ def fitting(tokenizer_json: str, texts: Sequence[str], tokens: int) -> Trimmed:
     """Return the vocabulary of at most so many tokens that keeps all of the texts', and the most common words.
 
     Raises:
-        UsageError: The texts' own tokens are more, or the vocabulary has no more than that as it is.
+        UsageError: The texts' own tokens are more, or the vocabulary has fewer.
     """
     total, least = open_tokenizer(tokenizer_json).get_vocab_size(), len(trim(tokenizer_json, texts, 0).kept)
-    if not least <= tokens < total:
+    if not least <= tokens <= total:
         raise UsageError(
-            f"got a vocabulary of {tokens} tokens; expected fewer than the {total} that there are, and at least "
-            f"{least}, which the texts need"
+            f"got a vocabulary of {tokens} tokens; expected at most the {total} that there are, and at least {least}, "
+            "which the texts need"
         )
-    words = bisect_right(range(total), tokens, key=lambda count: len(trim(tokenizer_json, texts, count).kept)) - 1
+    words = bisect_right(range(total + 1), tokens, key=lambda count: len(trim(tokenizer_json, texts, count).kept)) - 1
     return trim(tokenizer_json, texts, words)
 
 

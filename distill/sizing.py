@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -83,6 +83,8 @@ def planned(have: Plan, asked: Sizes, scale: float = 1.0) -> Plan:
 def within(have: Plan, asked: Sizes, target: Target, measure: Callable[[Plan], float]) -> Plan:
     """Return the largest uniform scaling of what is not asked for that meets a target.
 
+    Layers are few, so that leaving one out can overshoot: the others then grow again as far as the target lets them.
+
     Raises:
         UsageError: The student meets it as it is, or no scaling does.
     """
@@ -98,7 +100,10 @@ def within(have: Plan, asked: Sizes, target: Target, measure: Callable[[Plan], f
             f"got a target of {target.most:g} {what}, the smallest that pruning reaches is {measure(found[0]):g}; "
             "expected a larger target, or smaller sizes where they were given"
         )
-    return found[place - 1]
+    met = found[place - 1]
+    if isinstance(met, Shape) and asked.layers is None:
+        return within(have, replace(asked, layers=met.layers), target, measure)
+    return met
 
 
 def best(scores: Tensor, count: int) -> list[int]:

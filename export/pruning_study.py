@@ -209,10 +209,10 @@ def rows(made: Mapping[str, Sequence[Cell]]) -> list[dict[str, Any]]:
 
 def report(result: Mapping[str, Any]) -> str:
     """Return the rows as Markdown."""
+    steps, of_file = result["steps"], f"Bytes: of the exported file, {PRECISION}."
     caption = (
-        f"{heading(result)} Test NDCG@10, every item's text re-encoded, paired over users. {result['steps']} steps of "
-        f"distillation, and of a student's {RECOVERIES} recoveries together (half the FLOPs take one). Bytes: of the file, "
-        f"{PRECISION}."
+        f"{heading(result)} Test NDCG@10, every item's text re-encoded, paired over users. {steps} steps of "
+        f"distillation, and of a student's {RECOVERIES} recoveries together (half the FLOPs take one). {of_file}"
     )
     head = ["", "seeds", "NDCG (95%)", "of teacher (95%)", "parameters", "FLOPs per token", "bytes", "seconds"]
     lines = []
