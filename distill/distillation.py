@@ -37,7 +37,7 @@ from edgerec.distill.text_student import TextStudent
 from edgerec.distill.text_training import TextTraining
 from edgerec.distill.towers import Towers
 from edgerec.distill.training import fit
-from edgerec.distill.vocabulary import WORDS, Trimmed, read_tokenizer, trim, whole
+from edgerec.distill.vocabulary import WORDS, Trimmed, read_tokenizer, taken, trim, whole
 from edgerec.errors import DataError, UsageError
 from edgerec.interactions import Split
 
@@ -74,6 +74,15 @@ class Recipe:
 
 
 RECIPE = Recipe()
+
+
+@dataclass(frozen=True)
+class Start:
+    """A student to train on, in place of one that is made of the teacher."""
+
+    encoder: TextStudent
+    tokenizer_json: str
+    callbacks: Sequence[TrainerCallback] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,7 @@ def distill(
     extra: Sequence[str] = (),
     progress: Progress = no_progress,
     ensemble: Ensemble | None = None,
+    start: Start | None = None,
 ) -> Distilled:
     """Distil a teacher's text encoder into a student.
 
@@ -148,6 +158,7 @@ def distill(
         extra: Further unlabelled texts; they join the training and the vocabulary.
         progress: Called with the number of texts that the teacher has encoded.
         ensemble: Further teachers of the listwise loss.
+        start: A student to train on; ``config`` is then its own, and ``recipe`` has no say in its vocabulary.
 
     Returns:
         The student at its best step, its tokenizer, and a report (see ``report``).
@@ -160,13 +171,19 @@ def distill(
     held = held_out(texts, recipe.held_out, options.seed)
     further = [*extra, *further_texts(texts, held, recipe, options.seed)]
     goal = goals(towers, teacher, texts, further, progress)
-    trimmed = vocabulary(teacher, [*texts, *further], recipe.words)
+    if start:
+        trimmed = taken(start.tokenizer_json, read_tokenizer(teacher))
+    else:
+        trimmed = vocabulary(teacher, [*texts, *further], recipe.words)
     tokens = tokenise(trimmed.tokenizer_json, [*texts, *further])
     unseen = torch.from_numpy(np.concatenate([held, np.zeros(len(further), np.bool_)]))
     model = open_teacher(teacher)
     taught = {name: value[~unseen] for name, value in tokens.items()}
     projection = towers.projection.detach().cpu()
-    student = first_student(model, config, trimmed, taught, goal[~unseen], projection, recipe, options.seed)
+    if start:
+        student = start.encoder
+    else:
+        student = first_student(model, config, trimmed, taught, goal[~unseen], projection, recipe, options.seed)
     guide = None
     if recipe.weights.hidden or recipe.weights.relation:
         guide = StateGuide(student, model, trimmed.kept, tokens, taught, recipe.weights, options.seed)
@@ -178,7 +195,8 @@ def distill(
     trained = [*student.parameters(), *(guide.parameters() if guide else ())]
     groups = [{"params": trained, "weight_decay": options.weight_decay}]
     admission = Admission(training, round((1 - recipe.late) * options.steps))
-    best = fit(training, groups, split, options, folder, "distillation", resume, callbacks=[admission])
+    callbacks = [admission, *(start.callbacks if start else ())]
+    best = fit(training, groups, split, options, folder, "distillation", resume, callbacks=callbacks)
     training.admit()  # where no step came after
     judged["student"] = encoder.all()
     judged["student"][unseen] = training.unseen

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgerec.distill.encoder import MAX_TOKENS
+from edgerec.distill.fake_quantization import attach, quantizers
 from edgerec.distill.static import StaticConfig, StaticEncoder
 from edgerec.distill.text_student import TextStudent
 from edgerec.distill.text_training import CHUNK, mean_pool, run_layers
@@ -28,6 +29,7 @@ from edgerec.files import atomic_path, write_bytes, write_json
 from edgerec.interactions import FloatArray
 
 MANIFEST = "edgerec-student.json"
+QUANTIZERS = "quantizers.safetensors"  # of one that was trained for int8
 FORMAT = 1
 ROLES = {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}  # named where the tokenizer has them
 
@@ -191,6 +193,8 @@ def save(folder: Path, encoder: TextStudent, tokenizer_json: str) -> None:
     open the folder as they open any encoder's. A static one is ``static.safetensors`` and ``tokenizer.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if (fake := quantizers(encoder)) is not None:
+        save_tensors(folder / QUANTIZERS, fake)
     if isinstance(encoder, StudentEncoder):
         save_tensors(folder / "model.safetensors", encoder.bert)
         save_tensors(folder / "head.safetensors", encoder.head)
@@ -253,7 +257,7 @@ def load_layers(folder: Path, manifest: dict[str, Any]) -> TextStudent:
         ).float()
     encoder = StudentEncoder(bert, manifest["d"], manifest["max_tokens"])
     encoder.head.load_state_dict(load_file(folder / "head.safetensors"))
-    return encoder
+    return attach(encoder, load_file(folder / QUANTIZERS)) if (folder / QUANTIZERS).exists() else encoder
 
 
 def load_static(folder: Path, manifest: dict[str, Any]) -> TextStudent:

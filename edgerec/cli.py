@@ -23,6 +23,11 @@ COMMANDS = {
         "Train a cross-encoder: a second teacher that reranks what the first one finds.",
     ),
     "distill": ("edgerec.distill.commands", "Distill a teacher's text encoder into a small student."),
+    "sparsify": (
+        "edgerec.distill.sparse_commands",
+        "Set a share of a student's weights to zero, 2:4 or by size, and distill on.",
+    ),
+    "qat": ("edgerec.distill.sparse_commands", "Distill a student on with the rounding of INT8 in it."),
     "export": ("edgerec.export.commands", "Compile a teacher or student folder into one .edgerec file."),
     "verify": ("edgerec.runtime.commands", "Replay a bundle's golden requests on this device."),
     "evaluate": (

@@ -21,10 +21,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 split_option = click.option("--split", "kind", type=click.Choice(SPLITS), default=SPLITS[0], show_default=True)
 
 
-def data_from(default: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds ``load_data``'s arguments: which data set (or a default), and how to read it."""
+def data_from(default: str | None = None, named: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds ``load_data``'s arguments: which data set (or a default), and how to read it.
+
+    With ``named`` the data set is an option, for commands whose argument is a model.
+    """
+    source = click.option("--data", "source", required=True, metavar="SOURCE", help="What the model was made from.")
     options = [
-        click.argument("source", required=default is None, default=default),
+        source if named else click.argument("source", required=default is None, default=default),
         click.option("--offline", is_flag=True, help="Never download; use the cache."),
         click.option("--user-column", "user"),
         click.option("--item-column", "item"),
@@ -48,6 +52,7 @@ def data_from(default: str | None = None) -> Callable[[Callable[..., Any]], Call
 
 
 data_options = data_from()
+data_option = data_from(named=True)
 
 
 def load_data(source: str, offline: bool, **columns: Any) -> Dataset:

@@ -22,8 +22,10 @@ from edgerec.errors import ParityError, UsageError
 from edgerec.export import PRECISIONS
 from edgerec.export.goldens import TEXTS, K, goldens, ranked, torch_scores
 from edgerec.export.item_encoder import ItemEncoder, export_fp32, quantize
+from edgerec.export.qat_graph import qat_graph
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.export.rounding import compensated
+from edgerec.export.sparse_check import checked
 from edgerec.files import atomic_path
 from edgerec.runtime import Recommender
 from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, FloatArray, Tower, pack
@@ -31,7 +33,7 @@ from edgerec.runtime.verify import verify
 
 # What a precision may cost a text vector, as cosine distance. fp32: float32 sums in another order. int8-dynamic: one
 # weight in 127 steps and one activation in 255 moved MiniLM's vectors by 0.01 to 0.03, and a narrow student's by more.
-TEXT_TOLERANCE = {"fp32": 1e-5, "int8-dynamic": 0.1}
+TEXT_TOLERANCE = {"fp32": 1e-5, "int8-dynamic": 0.1, "int8-qat": 1e-3}
 TABLE_OVERLAP = 0.9  # of the top 10 that rounding the tables to INT8 must leave, on average over real histories
 
 
@@ -47,8 +49,9 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
         A JSON value: ``bytes``, ``members`` (sizes) and ``parity``.
 
     Raises:
-        UsageError: Unknown precision.
-        ParityError: The file does not answer as torch does; nothing was written.
+        UsageError: Unknown precision, or not one of this model's.
+        ParityError: The file does not answer as torch does, or is not as sparse as the model claims; nothing was
+            written.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
@@ -56,8 +59,7 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
     module = ItemEncoder(text_encoder(checkpoint), arrays.cold, arrays.shared).eval()
     tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.encoder / TOKENIZER))
     tower = shipped_tower(checkpoint, module.encoder, tokenizer)
-    graph = export_fp32(module, tokenizer.get_vocab_size())
-    graph = graph if precision == "fp32" else quantize(graph)
+    graph = item_graph(checkpoint, module, precision, tokenizer.get_vocab_size())
     texts = spread(checkpoint.texts, TEXTS)
     histories = [[row + 1 for row in history] for history in checkpoint.histories]
     vectors = unit(encode_texts(module.encoder, tokenizer, texts))
@@ -71,6 +73,8 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
         **members,
     }
     manifest = {"model": model, "precision": {"text_encoder": precision, "tables": "int8"}, **origin(checkpoint)}
+    if claim := checkpoint.info.get("sparsity"):
+        manifest["sparsity"] = checked(graph, claim)
     with atomic_path(out) as temporary:
         write_bundle(temporary, manifest, members)
         parity = referee(temporary, tower, histories)
@@ -80,6 +84,21 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
         "members": {name: len(data) for name, data in members.items()},
         "parity": parity,
     }
+
+
+def item_graph(checkpoint: Checkpoint, module: ItemEncoder, precision: str, vocabulary: int) -> bytes:
+    """Return ``item_encoder.onnx`` in a precision.
+
+    Raises:
+        UsageError: The model was trained for INT8 and another precision is asked for, or the other way round.
+    """
+    if ("quantization" in checkpoint.info) != (precision == "int8-qat"):
+        fitting = "int8-qat" if "quantization" in checkpoint.info else "int8-dynamic or fp32"
+        raise UsageError(f"got --precision {precision} for {checkpoint.folder}; expected {fitting}, as it was trained")
+    if precision == "int8-qat":
+        return qat_graph(checkpoint)
+    graph = export_fp32(module, vocabulary)
+    return graph if precision == "fp32" else quantize(graph)
 
 
 def text_encoder(checkpoint: Checkpoint) -> nn.Module:
