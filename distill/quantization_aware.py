@@ -6,6 +6,7 @@ texts, the distillation loop trains the weights under them, and ``export.qat_gra
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from edgerec.distill.student import batches, tokenise
 from edgerec.errors import UsageError
 from edgerec.interactions import Dataset, Split
 
+# On ml-100k's tiny student (one seed) the mean cosine to the teacher went from 0.9933, calibrated only, to 0.9938 with
+# 1e-4 and 0.9935 with 3e-4 in 150 steps, and to 0.9927 with 1e-3 in 100.
+OPTIONS = replace(RECOVERY, learning_rate=1e-4)
+
 
 def quantization_aware(
     trained: checkpoint.Checkpoint,
@@ -27,7 +32,7 @@ def quantization_aware(
     data: Dataset,
     split: Split,
     out: Path,
-    options: TrainOptions = RECOVERY,
+    options: TrainOptions = OPTIONS,
     resume: bool = False,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from edgerec.commands import data_option, encoding_progress, json_option, load_data
 from edgerec.distill.commands import chosen, need_distill, show, training_options
+from edgerec.distill.options import TrainOptions
 
 
 def recovery_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,25 +23,26 @@ def recovery_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return model(data_option(teacher(training_options(json_option(command)))))
 
 
-def opened(model: Path, teacher: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """Read what ``recovery_options`` name, as arguments of a recovery."""
-    from dataclasses import replace
-
-    from edgerec.distill import checkpoint
-    from edgerec.distill.options import TrainOptions
-    from edgerec.distill.recovery import RECOVERY
+def need() -> None:
+    """Say which extra is missing before anything else is done."""
     from edgerec.errors import require
-    from edgerec.splits import split
 
     need_distill()
-    require("nncf", "export")
+    for module in ("nncf", "onnx"):
+        require(module, "export")
+
+
+def opened(model: Path, teacher: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Read what ``recovery_options`` name, but for how the training goes, as arguments of a recovery."""
+    from edgerec.distill import checkpoint
+    from edgerec.splits import split
+
     trained, data = checkpoint.load(model), load_data(**options)
     return {
         "trained": trained,
         "teacher": checkpoint.load(teacher),
         "data": data,
         "split": split(data, trained.info["split"]),
-        "options": replace(RECOVERY, **chosen(TrainOptions, options)),
         "progress": encoding_progress(len(data.texts)),
     }
 
@@ -52,14 +55,14 @@ def sparsify(
     model: Path, teacher: Path, pattern: str, ratio: float, out: Path, resume: bool, as_json: bool, **options: Any
 ) -> None:
     """Set a share of a student's weights to zero, 2:4 or by size, and distill on."""
-    given = opened(model, teacher, options)
+    need()
     from edgerec.distill import checkpoint
+    from edgerec.distill.recovery import RECOVERY
     from edgerec.distill.sparse_weights import sparsify as run
-    from edgerec.errors import require
     from edgerec.export.sparse_gain import gain
 
-    require("onnx", "export")
-    report = run(**given, pattern=pattern, ratio=ratio, out=out, resume=resume)
+    given, training = opened(model, teacher, options), replace(RECOVERY, **chosen(TrainOptions, options))
+    report = run(**given, pattern=pattern, ratio=ratio, options=training, out=out, resume=resume)
     show({**report, "on this machine": gain(given["trained"], checkpoint.load(out))}, out, as_json)
 
 
@@ -67,7 +70,8 @@ def sparsify(
 @recovery_options
 def qat(model: Path, teacher: Path, out: Path, resume: bool, as_json: bool, **options: Any) -> None:
     """Distill a student on with the rounding of INT8 in it."""
-    given = opened(model, teacher, options)
-    from edgerec.distill.quantization_aware import quantization_aware
+    need()
+    from edgerec.distill.quantization_aware import OPTIONS, quantization_aware
 
-    show(quantization_aware(**given, out=out, resume=resume), out, as_json)
+    given, training = opened(model, teacher, options), replace(OPTIONS, **chosen(TrainOptions, options))
+    show(quantization_aware(**given, options=training, out=out, resume=resume), out, as_json)
