@@ -240,7 +240,10 @@ def load(folder: Path) -> tuple[TextStudent, str]:
         if manifest["format"] != FORMAT:
             raise DataError(f"{folder} has student format {manifest['format']}; expected {FORMAT}: update edgerec")
         read = {"layers": load_layers, "static": load_static}[manifest.get("kind", "layers")]  # older ones have layers
-        return read(folder, manifest).eval(), (folder / "tokenizer.json").read_text(encoding="utf-8")
+        encoder = read(folder, manifest).eval()
+        if (folder / QUANTIZERS).exists():
+            encoder = attach(encoder, load_file(folder / QUANTIZERS))
+        return encoder, (folder / "tokenizer.json").read_text(encoding="utf-8")
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, UsageError):
             raise
@@ -257,7 +260,7 @@ def load_layers(folder: Path, manifest: dict[str, Any]) -> TextStudent:
         ).float()
     encoder = StudentEncoder(bert, manifest["d"], manifest["max_tokens"])
     encoder.head.load_state_dict(load_file(folder / "head.safetensors"))
-    return attach(encoder, load_file(folder / QUANTIZERS)) if (folder / QUANTIZERS).exists() else encoder
+    return encoder
 
 
 def load_static(folder: Path, manifest: dict[str, Any]) -> TextStudent:

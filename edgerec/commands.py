@@ -21,38 +21,40 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 split_option = click.option("--split", "kind", type=click.Choice(SPLITS), default=SPLITS[0], show_default=True)
 
 
-def data_from(default: str | None = None, named: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds ``load_data``'s arguments: which data set (or a default), and how to read it.
+COLUMN_OPTIONS = [
+    click.option("--offline", is_flag=True, help="Never download; use the cache."),
+    click.option("--user-column", "user"),
+    click.option("--item-column", "item"),
+    click.option("--time-column", "time"),
+    click.option("--rating-column", "rating"),
+    click.option("--weight-column", "weight"),
+    click.option("--title-column", "title"),
+    click.option("--template", help="An item's text, such as '{title} ({year}). {genres}'."),
+    click.option("--min-rating", type=float, help="Events rated below are no positives."),
+    click.option("--repeats/--no-repeats", default=None, help="Whether repeat purchases are common.  [default: seen]"),
+]
 
-    With ``named`` the data set is an option, for commands whose argument is a model.
-    """
-    source = click.option("--data", "source", required=True, metavar="SOURCE", help="What the model was made from.")
-    options = [
-        source if named else click.argument("source", required=default is None, default=default),
-        click.option("--offline", is_flag=True, help="Never download; use the cache."),
-        click.option("--user-column", "user"),
-        click.option("--item-column", "item"),
-        click.option("--time-column", "time"),
-        click.option("--rating-column", "rating"),
-        click.option("--weight-column", "weight"),
-        click.option("--title-column", "title"),
-        click.option("--template", help="An item's text, such as '{title} ({year}). {genres}'."),
-        click.option("--min-rating", type=float, help="Events rated below are no positives."),
-        click.option(
-            "--repeats/--no-repeats", default=None, help="Whether repeat purchases are common.  [default: seen]"
-        ),
-    ]
+
+def reading(source: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds ``load_data``'s arguments: ``source`` (which data set), and how to read it."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
+        for option in reversed([source, *COLUMN_OPTIONS]):
             command = option(command)
         return command
 
     return decorate
 
 
+def data_from(default: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds ``load_data``'s arguments, the data set as an argument (or a default)."""
+    return reading(click.argument("source", required=default is None, default=default))
+
+
 data_options = data_from()
-data_option = data_from(named=True)
+data_option = reading(  # for commands whose argument is a model
+    click.option("--data", "source", required=True, metavar="SOURCE", help="What the model was made from.")
+)
 
 
 def load_data(source: str, offline: bool, **columns: Any) -> Dataset:

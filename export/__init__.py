@@ -1,4 +1,4 @@
 """From a trained model to the file that ships: graphs, precisions, parity, targets (torch, onnx, onnxruntime)."""
 
 TARGETS = ("onnx",)
-PRECISIONS = ("int8-dynamic", "fp32", "int8-qat")
+PRECISIONS = ("int8-dynamic", "fp32", "qat")

@@ -33,7 +33,7 @@ from edgerec.runtime.verify import verify
 
 # What a precision may cost a text vector, as cosine distance. fp32: float32 sums in another order. int8-dynamic: one
 # weight in 127 steps and one activation in 255 moved MiniLM's vectors by 0.01 to 0.03, and a narrow student's by more.
-TEXT_TOLERANCE = {"fp32": 1e-5, "int8-dynamic": 0.1, "int8-qat": 1e-3}
+TEXT_TOLERANCE = {"fp32": 1e-5, "int8-dynamic": 0.1, "qat": 1e-3}
 TABLE_OVERLAP = 0.9  # of the top 10 that rounding the tables to INT8 must leave, on average over real histories
 
 
@@ -92,12 +92,11 @@ def item_graph(checkpoint: Checkpoint, module: ItemEncoder, precision: str, voca
     Raises:
         UsageError: The model was trained for INT8 and another precision is asked for, or the other way round.
     """
-    if ("quantization" in checkpoint.info) != (precision == "int8-qat"):
-        fitting = "int8-qat" if "quantization" in checkpoint.info else "int8-dynamic or fp32"
-        raise UsageError(f"got --precision {precision} for {checkpoint.folder}; expected {fitting}, as it was trained")
-    if precision == "int8-qat":
-        return qat_graph(checkpoint)
+    if precision != "qat" and "quantization" in checkpoint.info:
+        raise UsageError(f"got --precision {precision} for {checkpoint.folder}; expected qat, as it was trained")
     graph = export_fp32(module, vocabulary)
+    if precision == "qat":
+        return qat_graph(graph)
     return graph if precision == "fp32" else quantize(graph)
 
 

@@ -12,35 +12,24 @@ from tempfile import TemporaryDirectory
 
 import onnx
 import onnxruntime
-import tokenizers
 
-from edgerec.distill.checkpoint import Checkpoint
-from edgerec.distill.fake_quantization import quantizers
-from edgerec.distill.student import load
 from edgerec.errors import UsageError
-from edgerec.export.item_encoder import ItemEncoder, export_fp32
 
 
-def qat_graph(trained: Checkpoint) -> bytes:
-    """Return ``item_encoder.onnx`` of a folder that ``edgerec qat`` wrote.
-
-    Raises:
-        UsageError: The model was not trained for INT8.
-    """
-    encoder, tokenizer_json = load(trained.encoder)
-    if quantizers(encoder) is None:
-        raise UsageError(f"{trained.folder} has no quantizers; expected a folder that `edgerec qat` wrote")
-    arrays = trained.towers.arrays()
-    vocabulary = tokenizers.Tokenizer.from_str(tokenizer_json).get_vocab_size()
-    return folded(export_fp32(ItemEncoder(encoder, arrays.cold, arrays.shared).eval(), vocabulary))
-
-
-def folded(graph: bytes) -> bytes:
-    """Return a graph whose constants are computed: weights as int8, transposed as the products want them.
+def qat_graph(graph: bytes) -> bytes:
+    """Return a graph of fake quantizers with its weights as int8, transposed as the products want them.
 
     onnxruntime's basic optimisations do that and leave standard operators only; the domains of others, which it lists
     all the same, are taken out.
+
+    Args:
+        graph: What ``export_fp32`` makes of a student that ``edgerec qat`` trained.
+
+    Raises:
+        UsageError: There are no quantizers in it.
     """
+    if not any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(graph).graph.node):
+        raise UsageError("got a model without quantizers; expected a folder that `edgerec qat` wrote")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
         options = onnxruntime.SessionOptions()

@@ -29,14 +29,14 @@ def test_a_student_becomes_sparse_then_int8_and_ships_as_what_it_is(
     told = json.loads(run("sparsify", small, *common, "--out", sparse).stdout.splitlines()[-1])
     assert "dense kernels: " in told["on this machine"] and "(zip)" in told["on this machine"]
     assert json.loads(run("qat", sparse, *common, "--out", fake).stdout.splitlines()[-1])["quantization"]
-    for folder, precision in ((sparse, "fp32"), (sparse, "int8-dynamic"), (fake, "int8-qat")):
+    for folder, precision in ((sparse, "fp32"), (sparse, "int8-dynamic"), (fake, "qat")):
         path = tmp_path / f"{precision}.edgerec"
         run("export", folder, "--precision", precision, "--out", path)
         claimed = Bundle(path).manifest["sparsity"]
         assert claimed["pattern"] == "2:4" and len(claimed["layers"]) == claimed["weights"] == 7
         assert all(one["two_of_four"] and one["zeros"] >= 0.5 for one in claimed["layers"])
-    for folder, precision in ((fake, "fp32"), (sparse, "int8-qat")):
-        with pytest.raises(UsageError, match="as it was trained"):
+    for folder, precision, told in ((fake, "fp32", "expected qat"), (sparse, "qat", "without quantizers")):
+        with pytest.raises(UsageError, match=told):
             run("export", folder, "--precision", precision, "--out", tmp_path / "x.edgerec")
     weights = load_file(sparse / "encoder" / "head.safetensors")
     save_file({name: value + 1 for name, value in weights.items()}, sparse / "encoder" / "head.safetensors")

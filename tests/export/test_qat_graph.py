@@ -16,6 +16,7 @@ from edgerec.distill import checkpoint, student
 from edgerec.distill.fake_quantization import calibrated
 from edgerec.errors import UsageError
 from edgerec.export.qat_graph import qat_graph
+from edgerec.export.sparse_gain import fp32_graph
 
 
 @pytest.fixture
@@ -35,20 +36,20 @@ def test_onnxruntime_rounds_as_torch_does(trained: checkpoint.Checkpoint) -> Non
     with torch.no_grad():
         wanted = torch.nn.functional.normalize(encoder(**tokens), dim=-1).numpy()
     feeds = {name: value.numpy() for name, value in tokens.items()}
-    (got,) = onnxruntime.InferenceSession(qat_graph(trained)).run(["text_vector"], feeds)
+    (got,) = onnxruntime.InferenceSession(qat_graph(fp32_graph(trained))).run(["text_vector"], feeds)
     assert float((1 - (got * wanted).sum(1)).max()) < 1e-5
     (trained.encoder / student.QUANTIZERS).unlink()
     with torch.no_grad():
         plain = torch.nn.functional.normalize(student.load(trained.encoder)[0](**tokens), dim=-1).numpy()
     assert float((1 - (got * plain).sum(1)).max()) > 1e-5  # the rounding is in the graph
-    with pytest.raises(UsageError, match="has no quantizers"):
-        qat_graph(trained)
+    with pytest.raises(UsageError, match="without quantizers"):
+        qat_graph(fp32_graph(trained))
 
 
 def test_weights_lie_as_int8_by_output_and_no_zero_point_or_scale_is_one_that_engines_refuse(
     trained: checkpoint.Checkpoint,
 ) -> None:
-    model = onnx.load_from_string(qat_graph(trained))
+    model = onnx.load_from_string(qat_graph(fp32_graph(trained)))
     assert [(one.domain, one.version) for one in model.opset_import] == [("", 17)]
     stored = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
     made_by = {name: node for node in model.graph.node for name in node.output}
