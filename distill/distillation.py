@@ -38,7 +38,7 @@ from edgerec.distill.text_student import TextStudent
 from edgerec.distill.text_training import TextTraining
 from edgerec.distill.towers import Towers
 from edgerec.distill.training import fit
-from edgerec.distill.vocabulary import WORDS, Trimmed, read_tokenizer, trim, whole
+from edgerec.distill.vocabulary import WORDS, Trimmed, read_tokenizer, taken, trim, whole
 from edgerec.errors import DataError, UsageError
 from edgerec.interactions import Split
 
@@ -76,6 +76,15 @@ RECIPE = Recipe()
 
 
 @dataclass(frozen=True)
+class Start:
+    """A student to train on, in place of one that is made of the teacher."""
+
+    encoder: TextStudent
+    tokenizer_json: str
+    callbacks: Sequence[TrainerCallback] = ()
+
+
+@dataclass(frozen=True)
 class Distilled:
     """A trained student."""
 
@@ -97,6 +106,7 @@ def distill(
     extra: Sequence[str] = (),
     progress: Progress = no_progress,
     ensemble: Ensemble | None = None,
+    start: Start | None = None,
 ) -> Distilled:
     """Distil a teacher's text encoder into a student.
 
@@ -113,6 +123,7 @@ def distill(
         extra: Further unlabelled texts; they join the training and the vocabulary.
         progress: Called with the number of texts that the teacher has encoded.
         ensemble: Further teachers of the listwise loss.
+        start: A student to train on; ``config`` is then its own, and ``recipe`` has no say in its vocabulary.
 
     Returns:
         The student at its best step, its tokenizer, and a report (see ``report``).
@@ -125,18 +136,25 @@ def distill(
     held = held_out(texts, recipe.held_out, options.seed)
     further = [*extra, *further_texts(texts, held, recipe, options.seed)]
     lesson = Lesson([*texts, *further], goals(towers, teacher, texts, further, progress), held)
-    trimmed = vocabulary(teacher, lesson.texts, recipe.words)
+    if start:
+        trimmed = taken(start.tokenizer_json, read_tokenizer(teacher))
+    else:
+        trimmed = vocabulary(teacher, lesson.texts, recipe.words)
     tokens = tokenise(trimmed.tokenizer_json, lesson.texts)
     model = open_teacher(teacher)
     taught, goal = {name: value[~lesson.unseen] for name, value in tokens.items()}, lesson.goal[~lesson.unseen]
     projection = towers.projection.detach().cpu()
-    student = first_student(model, config, trimmed, taught, goal, projection, recipe, options.seed)
+    if start:
+        student = start.encoder
+    else:
+        student = first_student(model, config, trimmed, taught, goal, projection, recipe, options.seed)
     guide = None
     if recipe.weights.hidden or recipe.weights.relation:
         guide = StateGuide(student, model, trimmed.kept, tokens, taught, recipe.weights, options.seed)
     control = random_student(model, config, trimmed.kept, goal.shape[1], options.seed)
     pupil = Pupil(student, control, tokens, trimmed.reason)
-    said = teach(pupil, towers, lesson, split, options, folder, resume, recipe, guide, ensemble)
+    callbacks = start.callbacks if start else ()
+    said = teach(pupil, towers, lesson, split, options, folder, resume, recipe, guide, ensemble, callbacks=callbacks)
     return Distilled(student, trimmed.tokenizer_json, said)
 
 
@@ -152,6 +170,7 @@ def teach(
     guide: StateGuide | None = None,
     ensemble: Ensemble | None = None,
     label: str = "distillation",
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Train a student, new or given, in place; return how near it comes (see ``report``).
 
@@ -167,6 +186,7 @@ def teach(
         guide: Losses of states.
         ensemble: Further teachers of the listwise loss.
         label: What the progress bar says.
+        callbacks: Called at every step.
 
     Raises:
         InterruptedTraining: Ctrl-C; a checkpoint was saved.
@@ -177,7 +197,7 @@ def teach(
     trained = [*pupil.student.parameters(), *(guide.parameters() if guide else ())]
     groups = [{"params": trained, "weight_decay": options.weight_decay}]
     admission = Admission(training, round((1 - recipe.late) * options.steps))
-    best = fit(training, groups, split, options, folder, label, resume, callbacks=[admission])
+    best = fit(training, groups, split, options, folder, label, resume, callbacks=[admission, *callbacks])
     training.admit()  # where no step came after
     items = len(lesson.held)
     ratio = lengthen(pupil.student, encoder.all()[:items], lesson.goal[:items])

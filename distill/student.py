@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgerec.distill.encoder import MAX_TOKENS
+from edgerec.distill.fake_quantization import attach, quantizers
 from edgerec.distill.shapes import Shape, describe, resized
 from edgerec.distill.static import StaticConfig, StaticEncoder
 from edgerec.distill.text_student import TextStudent
@@ -29,6 +30,7 @@ from edgerec.files import atomic_path, write_bytes, write_json
 from edgerec.interactions import FloatArray
 
 MANIFEST = "edgerec-student.json"
+QUANTIZERS = "quantizers.safetensors"  # of one that was trained for int8
 FORMAT = 1
 ROLES = {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}  # named where the tokenizer has them
 
@@ -201,6 +203,8 @@ def save(folder: Path, encoder: TextStudent, tokenizer_json: str) -> None:
     then the first refuses to. A static one is ``static.safetensors`` and ``tokenizer.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if (fake := quantizers(encoder)) is not None:
+        save_tensors(folder / QUANTIZERS, fake)
     if isinstance(encoder, StudentEncoder):
         save_tensors(folder / "model.safetensors", encoder.bert)
         save_tensors(folder / "head.safetensors", encoder.head)
@@ -258,7 +262,10 @@ def load(folder: Path) -> tuple[TextStudent, str]:
         read = {"layers": load_layers, "pruned": load_pruned, "static": load_static}[
             manifest.get("kind", "layers")
         ]  # older ones have layers
-        return read(folder, manifest).eval(), (folder / "tokenizer.json").read_text(encoding="utf-8")
+        encoder = read(folder, manifest).eval()
+        if (folder / QUANTIZERS).exists():
+            encoder = attach(encoder, load_file(folder / QUANTIZERS))
+        return encoder, (folder / "tokenizer.json").read_text(encoding="utf-8")
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, UsageError):
             raise
