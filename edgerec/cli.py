@@ -24,7 +24,14 @@ COMMANDS = {
     ),
     "distill": ("edgerec.distill.commands", "Distill a teacher's text encoder into a small student."),
     "prune": ("edgerec.export.prune_commands", "Prune a model's text encoder, and let it recover by distillation."),
-    "export": ("edgerec.export.commands", "Compile a teacher or student folder into one .edgerec file."),
+    "export": (
+        "edgerec.export.commands",
+        "Compile a teacher or student folder into one .edgerec file, or for another engine.",
+    ),
+    "quantize": (
+        "edgerec.export.commands",
+        "Measure a model's file in every precision, and write the best one within an accuracy budget.",
+    ),
     "verify": ("edgerec.runtime.commands", "Replay a bundle's golden requests on this device."),
     "evaluate": (
         "edgerec.benchmarks.commands",

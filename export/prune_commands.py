@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgerec.commands import data_from, json_option, load_data
+from edgerec.commands import json_option, load_data, reading
 from edgerec.distill.commands import chosen, need_distill, training_options
 
 TARGETS = {"params": "target_params", "flops": "target_flops", "latency": "target_latency"}
@@ -19,7 +19,7 @@ POSITIVE = click.FloatRange(0, min_open=True)
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@data_from(option="--data")
+@reading(click.option("--data", "source", help="The data set that it was made from.  [default: of the model's name]"))
 @click.option("--target-params", type=click.IntRange(1), help="Weights of the text encoder at most.")
 @click.option("--target-flops", type=click.FloatRange(0, 1, True, True), help="Share of its FLOPs per token at most.")
 @click.option("--target-latency", type=POSITIVE, help="Ms per title at most: median, fp32, one thread, this machine.")
@@ -49,7 +49,8 @@ def prune(model: Path, out: Path, resume: bool, as_json: bool, **options: Any) -
         raise UsageError(f"got targets of {' and '.join(targets)}; expected one of them")
     target = Target(*targets.popitem()) if targets else None
     sizes = Sizes(**{name: options[name] for name in ("layers", "heads", "intermediate", "hidden", "vocabulary")})
-    before, data = load(model), load_data(**options)
+    before = load(model)
+    data = load_data(**{**options, "source": options["source"] or before.info["data"]["name"]})
     training, timer = replace(RECOVERY, **chosen(TrainOptions, options)), title_timer(before)
     divided, bar = split(data, before.info["split"]), count("texts encoded")
     report = prune_checkpoint(before, data, divided, out, sizes, target, training, resume, bar, timer)
