@@ -49,7 +49,8 @@ def prune(model: Path, out: Path, resume: bool, as_json: bool, **options: Any) -
         raise UsageError(f"got targets of {' and '.join(targets)}; expected one of them")
     target = Target(*targets.popitem()) if targets else None
     sizes = Sizes(**{name: options[name] for name in ("layers", "heads", "intermediate", "hidden", "vocabulary")})
-    before, data = load(model), load_data(**options)
+    before = load(model)
+    data = load_data(**{**options, "source": options["source"] or before.info["data"]["name"]})
     training, timer = replace(RECOVERY, **chosen(TrainOptions, options)), title_timer(before)
     divided, bar = split(data, before.info["split"]), count("texts encoded")
     report = prune_checkpoint(before, data, divided, out, sizes, target, training, resume, bar, timer)
