@@ -25,8 +25,20 @@ from edgerec.export import GOALS, PRECISIONS, TARGETS
 )
 @click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file (onnx) or folder to write.")
+@click.option(
+    "--add", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A catalogue of items that came later."
+)
+@click.option("--template", help="How the text of --add is made, where it was given for training.")
 @json_option
-def export(model: Path, targets: tuple[str, ...], precision: str, out: Path, as_json: bool) -> None:
+def export(
+    model: Path,
+    targets: tuple[str, ...],
+    precision: str,
+    out: Path,
+    add: Path | None,
+    template: str | None,
+    as_json: bool,
+) -> None:
     """Compile a teacher or student folder into one .edgerec file, or for another engine."""
     from edgerec.errors import require
 
@@ -35,7 +47,12 @@ def export(model: Path, targets: tuple[str, ...], precision: str, out: Path, as_
     from edgerec.distill.checkpoint import load
     from edgerec.export.targets import compile_for
 
-    reports = compile_for(load(model), targets, precision, out)
+    if add is None:
+        reports = compile_for(load(model), targets, precision, out)
+    else:
+        from edgerec.export.latecomers import compile_with
+
+        reports = {"onnx": compile_with(load(model), targets, precision, out, add, template)}
     if as_json:
         click.echo(json.dumps({"targets": reports}, ensure_ascii=False))
         return

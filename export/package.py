@@ -31,6 +31,7 @@ from edgerec.export.rounding import compensated
 from edgerec.export.sparse_check import checked
 from edgerec.files import atomic_path, write_bytes
 from edgerec.runtime import Recommender
+from edgerec.runtime.catalogue import optional_members
 from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, FloatArray, Tower, pack
 from edgerec.runtime.verify import verify
 
@@ -129,6 +130,7 @@ def write(
         TOKENIZER: prepared.tokenizer.to_str().encode(),
         GOLDENS: goldens(shipped, prepared.histories, prepared.texts, prepared.vectors, tolerance),
         **members,
+        **optional_members(prepared.checkpoint.texts, prepared.checkpoint.columns),
     }
     manifest = {"model": model, "precision": {"text_encoder": precision, "tables": "int8"}}
     manifest |= {**origin(prepared.checkpoint), **(more or {})}
