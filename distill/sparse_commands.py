@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgerec.commands import data_option, encoding_progress, json_option, load_data
+from edgerec.commands import data_of, data_option, encoding_progress, json_option
 from edgerec.distill.commands import chosen, need_distill, show, training_options
 from edgerec.distill.options import TrainOptions
 
@@ -37,7 +37,8 @@ def opened(model: Path, teacher: Path, options: dict[str, Any]) -> dict[str, Any
     from edgerec.distill import checkpoint
     from edgerec.splits import split
 
-    trained, data = checkpoint.load(model), load_data(**options)
+    trained = checkpoint.load(model)
+    data = data_of(trained.info, options)
     return {
         "trained": trained,
         "teacher": checkpoint.load(teacher),

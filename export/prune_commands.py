@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgerec.commands import data_option, json_option, load_data
+from edgerec.commands import data_of, data_option, json_option
 from edgerec.distill.commands import chosen, need_distill, training_options
 
 TARGETS = {"params": "target_params", "flops": "target_flops", "latency": "target_latency"}
@@ -50,7 +50,7 @@ def prune(model: Path, out: Path, resume: bool, as_json: bool, **options: Any) -
     target = Target(*targets.popitem()) if targets else None
     sizes = Sizes(**{name: options[name] for name in ("layers", "heads", "intermediate", "hidden", "vocabulary")})
     before = load(model)
-    data = load_data(**{**options, "source": options["source"] or before.info["data"]["name"]})
+    data = data_of(before.info, options)
     training, timer = replace(RECOVERY, **chosen(TrainOptions, options)), title_timer(before)
     divided, bar = split(data, before.info["split"]), count("texts encoded")
     report = prune_checkpoint(before, data, divided, out, sizes, target, training, resume, bar, timer)
