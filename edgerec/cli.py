@@ -24,6 +24,10 @@ COMMANDS = {
     ),
     "distill": ("edgerec.distill.commands", "Distill a teacher's text encoder into a small student."),
     "export": ("edgerec.export.commands", "Compile a teacher or student folder into one .edgerec file."),
+    "quantize": (
+        "edgerec.export.commands",
+        "Measure a model's file in every precision, and write the best one within an accuracy budget.",
+    ),
     "verify": ("edgerec.runtime.commands", "Replay a bundle's golden requests on this device."),
     "evaluate": (
         "edgerec.benchmarks.commands",

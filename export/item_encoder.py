@@ -1,8 +1,7 @@
 """``item_encoder.onnx``: token ids in; the text vector for search and a new item's vectors and bias out.
 
-Pooling, projection and the cold map are inside the graph, so that a device needs a tokenizer and one call. The INT8
-variant is onnxruntime's dynamic quantization: per channel, weights of 7 bits (``reduce_range``; full range saturates on
-AVX2 without VNNI), the token embedding included.
+Pooling, projection and the cold map are inside the graph, so that a device needs a tokenizer and one call. Other
+precisions are made of it by ``quantization``.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,15 +81,3 @@ def export_fp32(module: nn.Module, vocabulary: int, outputs: Mapping[str, Sequen
             dynamo=False,
         )
         return path.read_bytes()
-
-
-def quantize(graph: bytes) -> bytes:
-    """Return the dynamic INT8 variant of a graph; the cold map (Gemm), which enlarges errors, stays as it is."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with TemporaryDirectory() as folder:
-        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        source.write_bytes(graph)
-        options: dict[str, Any] = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
-        quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gather"], **options)
-        return target.read_bytes()
