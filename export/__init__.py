@@ -1,6 +1,5 @@
 """From a trained model to the file that ships: graphs, precisions, parity, targets (torch, onnx, onnxruntime)."""
 
-TARGETS = ("onnx",)
 PRECISIONS = (  # of the text encoder; how each is made stands in quantization.CANDIDATES
     "int8-dynamic",
     "fp32",

@@ -9,31 +9,51 @@ from typing import Any
 import click
 
 from edgerec.commands import data_from, json_option, load_data, reading, split_option
-from edgerec.export import GOALS, PRECISIONS, TARGETS
+from edgerec.export import GOALS, PRECISIONS
+from edgerec.export.targets import TARGETS, export_all
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(TARGETS), default=TARGETS[0], show_default=True)
-@click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .edgerec file to write.")
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(list(TARGETS)),
+    multiple=True,
+    default=["onnx"],
+    show_default=True,
+    help="Can be given several times; tensorrt: engines where there is a GPU, and a folder to build them on a Jetson.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=PRECISIONS[0],
+    show_default=True,
+    help="Of the text encoder in the .edgerec file.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The .edgerec file, or the folder of another target, to write; with several targets, a folder for all.",
+)
 @json_option
-def export(model: Path, target: str, precision: str, out: Path, as_json: bool) -> None:
+def export(model: Path, targets: tuple[str, ...], precision: str, out: Path, as_json: bool) -> None:
     """Compile a teacher or student folder into one .edgerec file."""
     from edgerec.errors import require
 
     for module in ("torch", "transformers", "onnx"):
         require(module, "export")
     from edgerec.distill.checkpoint import load
-    from edgerec.export.package import package
+    from edgerec.export.package import draft
 
-    report = package(load(model), precision, out)
+    reports = export_all(draft(load(model)), targets, precision, out)
     if as_json:
-        click.echo(json.dumps({"bundle": str(out), **report}, ensure_ascii=False))
+        facts = {name: report.facts for name, report in reports.items()}
+        click.echo(json.dumps(facts if len(facts) > 1 else facts[targets[0]], ensure_ascii=False))
         return
-    click.echo(f"{out}: {report['bytes'] / 1e6:.2f} MB, {precision}")
-    for name, value in report["parity"].items():
-        click.echo(f"  {name}: {value:.3g}")
+    for report in reports.values():
+        click.echo("\n".join(report.lines))
 
 
 @click.command()

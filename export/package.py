@@ -26,6 +26,7 @@ from edgerec.export.item_encoder import ItemEncoder, export_fp32
 from edgerec.export.quantization import CANDIDATES, Calibration, calibration, made
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.export.rounding import compensated
+from edgerec.export.targets import Report
 from edgerec.files import atomic_path
 from edgerec.runtime import Recommender
 from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, FloatArray, Tower, pack
@@ -85,7 +86,7 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
         out: The file to write, whole or not at all.
 
     Returns:
-        A JSON value: ``bytes``, ``members`` (sizes) and ``parity``.
+        A JSON value: ``bundle`` (its path), ``bytes``, ``members`` (sizes) and ``parity``.
 
     Raises:
         UsageError: Unknown precision, or one that this model or this machine cannot have.
@@ -93,9 +94,15 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
     """
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    prepared = draft(checkpoint)
+    return export_to(draft(checkpoint), precision, out).facts
+
+
+def export_to(prepared: Draft, precision: str, out: Path) -> Report:
+    """Write a model's file: the target ``onnx``."""
     graph = made(precision, prepared.graph, prepared.calibration())
-    return write(prepared, precision, graph, out)
+    facts = {"bundle": str(out), **write(prepared, precision, graph, out)}
+    lines = [f"{out}: {facts['bytes'] / 1e6:.2f} MB, {precision}"]
+    return Report([*lines, *(f"  {name}: {value:.3g}" for name, value in facts["parity"].items())], facts)
 
 
 def write(

@@ -191,7 +191,9 @@ def in_half(name: str, value: NDArray[Any]) -> NDArray[np.float16]:
     """Return a constant as float16."""
     largest = float(np.abs(value).max(initial=0))
     if largest > np.finfo(np.float16).max:
-        raise UsageError(f"{name} holds {largest:.3g}; expected at most 65504, what float16 holds: name another precision")
+        raise UsageError(
+            f"{name} holds {largest:.3g}; expected at most 65504, what float16 holds: name another precision"
+        )
     return value.astype(np.float16)
 
 

@@ -141,7 +141,9 @@ def attention(index: Index) -> Iterator[Violation]:
         found = [from_pair(index, name) for node in (scores, mixed) for name in node.input]
         if any(found) and not all(found):
             some = ", ".join(name for name, one in zip(names, found, strict=True) if one)
-            yield Violation(softmax.name, "attention", f"only {some} rounded, expected all of {', '.join(names)} or none")
+            yield Violation(
+                softmax.name, "attention", f"only {some} rounded, expected all of {', '.join(names)} or none"
+            )
 
 
 def residuals(index: Index) -> Iterator[Violation]:

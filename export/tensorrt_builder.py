@@ -145,7 +145,9 @@ def build(
         config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BuildError(f"TensorRT {trt.__version__} built no engine; its log on stderr says why: name another precision")
+        raise BuildError(
+            f"TensorRT {trt.__version__} built no engine; its log on stderr says why: name another precision"
+        )
     plan = bytes(plan)
     record = {
         "tensorrt": trt.__version__,
@@ -153,7 +155,9 @@ def build(
         "profiles": [{name: [list(one) for one in shapes] for name, shapes in one.items()} for one in profiles],
         "seconds": round(time.perf_counter() - began, 3),
         "bytes": len(plan),
-        "read_back": "no GPU to open it on" if engines is None else read_back(trt, engines.open(plan), options, profiles),
+        "read_back": "no GPU to open it on"
+        if engines is None
+        else read_back(trt, engines.open(plan), options, profiles),
     }
     written = cache.serialize() if cache is not None else None
     return Built(plan, bytes(written) if written is not None else b"", record)
@@ -184,7 +188,9 @@ def set_options(trt: Any, config: Any, options: BuildOptions) -> None:
     if options.capabilities and not hasattr(config, "set_compute_capability"):
         missing.append("compute capabilities")
     if missing:
-        raise BuildError(f"TensorRT {trt.__version__} has no {', '.join(missing)}; expected it: build without, or update")
+        raise BuildError(
+            f"TensorRT {trt.__version__} has no {', '.join(missing)}; expected it: build without, or update"
+        )
     for name in wanted:
         config.set_flag(getattr(trt.BuilderFlag, name))
     if options.hardware_compatible:

@@ -72,7 +72,13 @@ class TensorRTSteps:
     """
 
     def __init__(
-        self, graph: bytes, profiles: Sequence[Profile], options: BuildOptions, trt: Any, device: Any, cache: EngineCache
+        self,
+        graph: bytes,
+        profiles: Sequence[Profile],
+        options: BuildOptions,
+        trt: Any,
+        device: Any,
+        cache: EngineCache,
     ) -> None:
         self.graph, self.profiles, self.options = graph, profiles, options
         self.trt, self.device, self.cache = trt, device, cache

@@ -76,9 +76,7 @@ def tensorrt_recommender(tower: Tower, precision: str, k: int = 10) -> bytes:
     return model.SerializeToString()
 
 
-def add_scan(
-    graph: Builder, tower: Tower, precision: str, codes: NDArray[np.int8], scale: NDArray[np.float32]
-) -> str:
+def add_scan(graph: Builder, tower: Tower, precision: str, codes: NDArray[np.int8], scale: NDArray[np.float32]) -> str:
     """Add every item's score, float32 [B, N + 1], as the table's precision gives it."""
     length = graph.op("ReduceL2", "user", axes=[1])
     if precision == "fp16":  # a row of length 1: no sum can leave float16

@@ -107,4 +107,3 @@ def open_driver() -> Any:
         except OSError:
             continue
     raise NoGPUError(f"no NVIDIA driver ({LIBRARIES[0]} cannot be loaded); expected a GPU: run where there is one")
-

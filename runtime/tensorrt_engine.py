@@ -75,7 +75,9 @@ class Deserialized:
         parser = self.trt.OnnxParserRefitter(refitter, self.logger)
         if not parser.refit_from_bytes(graph) or not refitter.refit_cuda_engine():
             faults = "; ".join(str(parser.get_error(place)) for place in range(parser.num_errors))
-            raise EngineError(f"the engine does not take the graph's weights ({faults or 'no reason given'}): build it anew")
+            raise EngineError(
+                f"the engine does not take the graph's weights ({faults or 'no reason given'}): build it anew"
+            )
 
 
 class TensorRTEngine:

@@ -20,7 +20,15 @@ from onnx import helper
 
 # 11 dropped weak typing, and with it what chose precisions (NVIDIA, "Migrating Python Code from TensorRT 10.x to 11.x").
 ONLY_10 = ["FP16", "INT8", "BF16", "FP8", "INT4", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"]
-BOTH = ["VERSION_COMPATIBLE", "STRIP_PLAN", "REFIT", "REFIT_IDENTICAL", "TF32", "SPARSE_WEIGHTS", "EXCLUDE_LEAN_RUNTIME"]
+BOTH = [
+    "VERSION_COMPATIBLE",
+    "STRIP_PLAN",
+    "REFIT",
+    "REFIT_IDENTICAL",
+    "TF32",
+    "SPARSE_WEIGHTS",
+    "EXCLUDE_LEAN_RUNTIME",
+]
 
 
 class FakeCuda:

@@ -1,0 +1,104 @@
+"""The texts of a Jetson build kit: ``build.sh`` and ``README.md``.
+
+``build.sh`` asks ``trtexec --help`` which flags there are. TensorRT 11's trtexec turned three defaults around (CUDA graph
+and spin wait on, transfers off) and has other names for their opposites, so each is chosen here, and recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+BUILD = r"""#!/usr/bin/env bash
+# Builds each graph of this kit into an engine, here, runs it on the golden inputs, and checks the answers.
+# trtexec 10.3 (JetPack 6.1, 6.2), 10.16 (JetPack 7.2) and 11. Choices: CUDA_GRAPH=0|1 SPIN_WAIT=0|1 TRANSFERS=0|1
+set -euo pipefail
+cd "$(dirname "$0")"
+TRTEXEC="${TRTEXEC:-$(command -v trtexec || echo /usr/src/tensorrt/bin/trtexec)}"
+OUT="${OUT:-out}"
+if [ ! -x "$TRTEXEC" ]; then
+  echo "no trtexec at $TRTEXEC; expected TensorRT 10.3 or later: install JetPack's tensorrt, or set TRTEXEC" >&2
+  exit 2
+fi
+HELP="$("$TRTEXEC" --help 2>&1 || true)"
+VERSION="$(sed -n 's/.*\[TensorRT v\([0-9]*\)\].*/\1/p' <<<"$HELP" | head -n 1)"
+if [ "${VERSION:-0}" -lt 100300 ]; then
+  echo "trtexec is of TensorRT v${VERSION:-?}; expected v100300 (JetPack 6.1) or later: update JetPack" >&2
+  exit 2
+fi
+mkdir -p "$OUT"
+has() { grep -q -e "$1\b" <<<"$HELP"; }
+RUN=(--warmUp=200 --duration=3 --iterations=100 --avgRuns=1 --percentile=50,90,95,99)
+{
+  echo "tensorrt=v$VERSION"
+  echo "board=$(tr -d '\0' </proc/device-tree/model 2>/dev/null || echo unknown)"
+  echo "l4t=$(head -n 1 /etc/nv_tegra_release 2>/dev/null || echo none)"
+  echo "power=$(nvpmodel -q 2>/dev/null | tr '\n' ' ' || echo unknown)"
+} >"$OUT/record.txt"
+choose() { # name, 0 or 1, flag for 1, flag for 0; a flag that this trtexec lacks is its default
+  local flag="$3"
+  [ "$2" = 1 ] || flag="$4"
+  if has "$flag"; then RUN+=("$flag"); else flag="default"; fi
+  echo "$1=$2 ($flag)" >>"$OUT/record.txt"
+}
+choose cuda_graph "${CUDA_GRAPH:-0}" --useCudaGraph --noCudaGraph
+choose spin_wait "${SPIN_WAIT:-0}" --useSpinWait --noSpinWait
+choose transfers "${TRANSFERS:-1}" --includeDataTransfers --noDataTransfers
+MAKE=(--skipInference --builderOptimizationLevel=3 "--timingCacheFile=$OUT/timing.cache")
+if has --stronglyTyped; then MAKE+=(--stronglyTyped); fi
+echo "build=${MAKE[*]}" >>"$OUT/record.txt"
+echo "run=${RUN[*]}" >>"$OUT/record.txt"
+
+engine() { # name, smallest, usual, largest and golden shapes, golden inputs
+  echo "building $1"
+  "$TRTEXEC" "--onnx=graphs/$1.onnx" "--saveEngine=$OUT/$1.plan" \
+    "--minShapes=$2" "--optShapes=$3" "--maxShapes=$4" "${MAKE[@]}" >"$OUT/$1.build.log" 2>&1 ||
+    { tail -n 20 "$OUT/$1.build.log" >&2; exit 1; }
+  "$TRTEXEC" "--loadEngine=$OUT/$1.plan" "--shapes=$5" "--loadInputs=$6" "${RUN[@]}" \
+    "--exportOutput=$OUT/$1.json" "--exportTimes=$OUT/$1.times.json" >"$OUT/$1.run.log" 2>&1 ||
+    { tail -n 20 "$OUT/$1.run.log" >&2; exit 1; }
+}
+"""
+
+README = """# Jetson build kit
+
+An engine belongs to one TensorRT version and one GPU, so it is built on the board:
+
+```
+./build.sh               # TensorRT 10.3 or later: JetPack 6.1, 6.2, 7; engines and answers go to out/
+python3 check.py         # build.sh ends with it: compares the answers with the goldens, by rank; needs numpy only
+```
+
+`graphs/` holds each graph twice: `fp16`, and `int8-qdq` with explicit INT8 pairs. Expect them to be about as fast as each
+other on small encoders; time both. Precision is written into the graphs: no `--fp16`, no `--int8`, no calibration.
+`goldens/` holds real inputs and the answers to them as raw little-endian files, whose kinds and shapes `kit.json` lists.
+
+`CUDA_GRAPH=1`, `SPIN_WAIT=1` and `TRANSFERS=0` change how `trtexec` runs an engine; `out/record.txt` keeps what was chosen.
+trtexec puts requests into the queue ahead of time, so its throughput is above what one request after another gets.
+DLA is not for these graphs: it has no LayerNorm, no Gather and no TopK.
+
+Limits of the engines: {limits}.
+
+Speed and energy on a Jetson: not measured.
+"""
+
+
+def build_script(graphs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return ``build.sh`` for the graphs of ``kit.json``."""
+    lines = []
+    for name, graph in graphs.items():
+        shapes = [joined(graph["shapes"][which]) for which in ("smallest", "usual", "largest", "golden")]
+        inputs = ",".join(f"{one}:goldens/{graph['kind']}/{one}.bin" for one in graph["shapes"]["golden"])
+        lines.append(" ".join(["engine", name, *shapes, inputs]))
+    return BUILD + "\n".join(lines) + '\npython3 check.py --answers "$OUT"\n'
+
+
+def joined(shapes: Mapping[str, list[int]]) -> str:
+    """Return shapes as trtexec reads them."""
+    return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
+
+
+def readme(graphs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return ``README.md`` for the graphs of ``kit.json``."""
+    kinds = {graph["kind"]: joined(graph["shapes"]["largest"]) for graph in graphs.values()}
+    return README.format(limits="; ".join(f"{kind} up to {shapes}" for kind, shapes in kinds.items()))
