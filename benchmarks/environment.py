@@ -29,7 +29,8 @@ EXTRAS = {
     "text": ("tokenizers",),
     "data": ("polars", "rich"),
     "distill": ("torch", "transformers", "accelerate", "scipy", "scikit-learn"),
-    "export": ("onnx", "nncf", "optimum-onnx"),
+    "export": ("onnx", "onnx-ir", "nncf", "optimum-onnx"),
+    "figures": ("matplotlib",),
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
 }

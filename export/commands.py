@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from edgerec.commands import data_from, json_option, load_data, reading, split_option
-from edgerec.export import GOALS, PRECISIONS
-from edgerec.export.targets import TARGETS, export_all
+from edgerec.export import GOALS, PRECISIONS, TARGETS
 
 
 @click.command()
@@ -18,42 +17,35 @@ from edgerec.export.targets import TARGETS, export_all
 @click.option(
     "--target",
     "targets",
-    type=click.Choice(list(TARGETS)),
+    type=click.Choice(TARGETS),
     multiple=True,
-    default=["onnx"],
+    default=TARGETS[:1],
     show_default=True,
-    help="Can be given several times; tensorrt: engines where there is a GPU, and a folder to build them on a Jetson.",
+    help="Again for several: then --out is a folder.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default=PRECISIONS[0],
-    show_default=True,
-    help="Of the text encoder in the .edgerec file.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The .edgerec file, or the folder of another target, to write; with several targets, a folder for all.",
-)
+@click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file (onnx) or folder to write.")
 @json_option
 def export(model: Path, targets: tuple[str, ...], precision: str, out: Path, as_json: bool) -> None:
-    """Compile a teacher or student folder into one .edgerec file."""
+    """Compile a teacher or student folder into one .edgerec file, or for another engine."""
     from edgerec.errors import require
 
     for module in ("torch", "transformers", "onnx"):
         require(module, "export")
     from edgerec.distill.checkpoint import load
-    from edgerec.export.package import draft
+    from edgerec.export.targets import compile_for
 
-    reports = export_all(draft(load(model)), targets, precision, out)
+    reports = compile_for(load(model), targets, precision, out)
     if as_json:
-        facts = {name: report.facts for name, report in reports.items()}
-        click.echo(json.dumps(facts if len(facts) > 1 else facts[targets[0]], ensure_ascii=False))
+        click.echo(json.dumps({"targets": reports}, ensure_ascii=False))
         return
-    for report in reports.values():
-        click.echo("\n".join(report.lines))
+    for target, report in reports.items():
+        size = report.get("bytes") or sum(report["files"].values())
+        click.echo(f"{report['path']}: {target}, {size / 1e6:.2f} MB, {report.get('precision', precision)}")
+        for name, value in report.get("parity", {}).items():
+            click.echo(f"  {name}: {value if isinstance(value, str) else format(value, '.3g')}")
+        if "note" in report:
+            click.echo(f"  {report['note']}")
 
 
 @click.command()

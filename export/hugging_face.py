@@ -23,8 +23,9 @@ from edgerec.distill.student import StudentEncoder
 from edgerec.distill.teacher import TeacherEncoder
 from edgerec.distill.text_training import causal_mask, pool, run_layers
 from edgerec.errors import UsageError
-from edgerec.export.item_encoder import export_fp32, quantize
-from edgerec.export.package import text_encoder
+from edgerec.export.item_encoder import export_fp32
+from edgerec.export.package import sizes_of, text_encoder
+from edgerec.export.quantization import Calibration, made
 from edgerec.files import atomic_folder, write_bytes, write_json
 from edgerec.interactions import FloatArray
 
@@ -81,11 +82,12 @@ def token_states(checkpoint: Checkpoint) -> TokenStates:
     return TokenStates(encoder).eval()
 
 
-def write_hugging_face(checkpoint: Checkpoint, out: Path) -> dict[str, int]:
+def write_hugging_face(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]:
     """Write a model's text encoder as a folder for other tools.
 
     Returns:
-        The size of each file in bytes, by its path inside the folder.
+        ``files``: the size of each in bytes, by its path inside the folder. It has both fp32 and dynamic INT8, whatever
+        the precision asked for.
 
     Raises:
         UsageError: A static student, or ``out`` exists.
@@ -122,10 +124,8 @@ def write_hugging_face(checkpoint: Checkpoint, out: Path) -> dict[str, int]:
             write_json(folder / name, value)
         write_bytes(folder / "tokenizer.json", (source / "tokenizer.json").read_bytes())
         write_bytes(folder / "onnx" / "model.onnx", graph)
-        write_bytes(folder / "onnx" / "model_quantized.onnx", quantize(graph))
-        return {
-            str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
-        }
+        write_bytes(folder / "onnx" / "model_quantized.onnx", made("int8-dynamic", graph, Calibration([], 0)))
+        return {"files": sizes_of(folder)}
 
 
 def expected(checkpoint: Checkpoint, texts: list[str]) -> FloatArray:

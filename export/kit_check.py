@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Compare what engines answered with the golden answers of this folder: ``python3 check.py [--answers out]``.
 
-It needs numpy only. For each engine, the answers are ``NAME.json``, as ``trtexec --exportOutput`` writes it, or a folder
-``NAME`` with a raw file ``OUTPUT.bin`` for each output. Recommendations are compared by rank: two items may change places
-where the golden scores are closer than the tolerance, and no others. Text vectors are compared by cosine, and by which
-golden text is the nearest to each.
+It needs numpy only. For each engine, the answers are ``NAME.json``, as ``trtexec --exportOutput`` writes it, or a
+folder ``NAME`` with a raw file ``OUTPUT.bin`` for each output. Recommendations are compared by rank: two items may
+change places where the golden scores are closer than the tolerance, and no others. Text vectors are compared by cosine,
+and by which golden text is the nearest to each.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ def read_answers(answers: Path, name: str, kit: dict[str, Any]) -> Arrays:
     if (answers / name).is_dir():
         return {one: read_raw(answers / name / f"{one}.bin", kind) for one, kind in outputs.items()}
     text = (answers / f"{name}.json").read_text()
-    text = re.sub(
-        r"(?<![\w\"])([-+]?)(nan|inf)\b", lambda found: {"nan": "NaN"}.get(found[2], f"{found[1]}Infinity"), text
-    )
+    text = re.sub(r'(?<![\w"])-?nan\b', "NaN", text)  # as C++ writes them
+    text = re.sub(r'(?<![\w"])inf\b', "Infinity", text)
     made = {}
     for entry in json.loads(text):
         if entry["name"] in outputs:
@@ -49,7 +48,7 @@ def read_raw(path: Path, kind: dict[str, Any]) -> Any:
 def check_recommender(got: Arrays, wanted: Arrays, tolerance: float) -> list[str]:
     """Return what is wrong with recommendations, one phrase for each request."""
     found = []
-    for line, (items, scores) in enumerate(zip(wanted["items"], wanted["scores"])):
+    for line, (items, scores) in enumerate(zip(wanted["items"], wanted["scores"], strict=True)):
         if fault := disagreement(items, scores, got["items"][line], got["scores"][line], tolerance):
             found.append(f"request {line}: {fault}")
     return found
@@ -58,11 +57,11 @@ def check_recommender(got: Arrays, wanted: Arrays, tolerance: float) -> list[str
 def disagreement(items: Any, scores: Any, got_items: Any, got_scores: Any, tolerance: float) -> str | None:
     """Return how one list differs from its golden one, or None; -1 stands where nothing is left to return."""
     kept, asked = got_items >= 0, items >= 0
-    rows, golden = got_items[kept].tolist(), dict(zip(items[asked].tolist(), scores[asked].tolist()))
+    rows, golden = got_items[kept].tolist(), dict(zip(items[asked].tolist(), scores[asked].tolist(), strict=True))
     if len(rows) != len(golden) or len(set(rows)) != len(rows):
         return f"got items {rows}, expected {list(golden)}"
     last = min(golden.values()) if golden else 0.0
-    for place, (row, score) in enumerate(zip(rows, got_scores[kept].tolist())):
+    for place, (row, score) in enumerate(zip(rows, got_scores[kept].tolist(), strict=True)):
         own = golden.get(row, last)  # an item from outside may only stand in for the last
         if not (abs(score - own) <= tolerance and abs(own - scores[place]) <= tolerance):
             return (
@@ -77,9 +76,8 @@ def check_encoder(got: Arrays, wanted: Arrays, tolerance: float) -> list[str]:
     """Return what is wrong with text vectors, one phrase for each text."""
     found = []
     mine, golden = (one["text_vector"].astype(np.float64) for one in (got, wanted))
-    distances = 1 - (mine * golden).sum(1) / np.maximum(np.linalg.norm(mine, axis=1), 1e-12)
     expected, answered = golden @ golden.T - 2 * np.eye(len(golden)), mine @ mine.T - 2 * np.eye(len(mine))
-    for line, distance in enumerate(distances):
+    for line, distance in enumerate(distances(mine, golden)):
         near = int(answered[line].argmax())
         lost = expected[line].max() - expected[line, near]
         if not distance <= tolerance:  # also where it is not a number
@@ -87,6 +85,11 @@ def check_encoder(got: Arrays, wanted: Arrays, tolerance: float) -> list[str]:
         elif len(golden) > 1 and lost > 2 * np.sqrt(2 * tolerance):  # a cosine moves by at most the length of the error
             found.append(f"text {line}: nearest is text {near}, expected {int(expected[line].argmax())}")
     return found
+
+
+def distances(mine: Any, golden: Any) -> Any:
+    """Return 1 - cosine between the rows of two arrays [n, d], the second ones of length 1."""
+    return 1 - (mine * golden).sum(1) / np.maximum(np.linalg.norm(mine, axis=1), 1e-12)
 
 
 CHECKS = {"recommender": check_recommender, "encoder": check_encoder}

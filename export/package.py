@@ -21,17 +21,19 @@ from edgerec.distill.student import load as load_student
 from edgerec.distill.teacher import TeacherEncoder
 from edgerec.errors import ParityError, UsageError
 from edgerec.export import PRECISIONS
+from edgerec.export.engines import token_feeds
 from edgerec.export.goldens import TEXTS, K, goldens, ranked, torch_scores
 from edgerec.export.item_encoder import ItemEncoder, export_fp32
+from edgerec.export.parity import Reference, reference
 from edgerec.export.quantization import CANDIDATES, Calibration, calibration, made
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.export.rounding import compensated
-from edgerec.export.targets import Report
-from edgerec.files import atomic_path
+from edgerec.files import atomic_path, write_bytes
 from edgerec.runtime import Recommender
 from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, FloatArray, Tower, pack
 from edgerec.runtime.verify import verify
 
+PARITY_TEXTS = 512  # of the catalogue, from the shortest to the longest
 TABLE_OVERLAP = 0.9  # of the top 10 that rounding the tables to INT8 must leave, on average over real histories
 
 
@@ -86,7 +88,7 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
         out: The file to write, whole or not at all.
 
     Returns:
-        A JSON value: ``bundle`` (its path), ``bytes``, ``members`` (sizes) and ``parity``.
+        A JSON value: ``bytes``, ``members`` (sizes) and ``parity``.
 
     Raises:
         UsageError: Unknown precision, or one that this model or this machine cannot have.
@@ -94,15 +96,9 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
     """
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    return export_to(draft(checkpoint), precision, out).facts
-
-
-def export_to(prepared: Draft, precision: str, out: Path) -> Report:
-    """Write a model's file: the target ``onnx``."""
+    prepared = draft(checkpoint)
     graph = made(precision, prepared.graph, prepared.calibration())
-    facts = {"bundle": str(out), **write(prepared, precision, graph, out)}
-    lines = [f"{out}: {facts['bytes'] / 1e6:.2f} MB, {precision}"]
-    return Report([*lines, *(f"  {name}: {value:.3g}" for name, value in facts["parity"].items())], facts)
+    return write(prepared, precision, graph, out)
 
 
 def write(
@@ -143,6 +139,36 @@ def write(
         "members": {name: len(data) for name, data in members.items()},
         "parity": parity,
     }
+
+
+STRINGS = ("ids.offsets", "ids.utf8", "titles.offsets", "titles.utf8")
+
+
+def unpack(prepared: Draft, folder: Path) -> dict[str, Any]:
+    """Write the portable files of a model, its text encoder in fp32, as a bundle extracts; return the model's entry."""
+    members, model = pack(prepared.rounded)
+    members |= {
+        GRAPH: recommender_graph(prepared.rounded).SerializeToString(),
+        ENCODER: prepared.graph,
+        TOKENIZER: prepared.tokenizer.to_str().encode(),
+    }
+    for name, content in members.items():
+        write_bytes(folder / name, content)
+    return model
+
+
+def wanted(prepared: Draft) -> Reference:
+    """Return torch's answers for the sampled histories and up to ``PARITY_TEXTS`` texts of the catalogue."""
+    texts = spread(sorted(set(prepared.checkpoint.texts)), PARITY_TEXTS)
+    own = tokenizers.Tokenizer.from_str(prepared.tokenizer.to_str())  # encode_texts makes it pad and truncate
+    vectors = unit(encode_texts(text_encoder(prepared.checkpoint), own, texts))
+    feeds = token_feeds(prepared.tokenizer, texts, MAX_TOKENS)
+    return reference(prepared.tower, prepared.histories, vectors, feeds, texts)
+
+
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Return the size of every file of a folder in bytes, by its path inside."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def text_encoder(checkpoint: Checkpoint) -> nn.Module:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgerec.errors import UsageError, require
 from edgerec.export.graph_index import Index, replace_nodes, set_constant
@@ -85,7 +85,8 @@ def fold_attention_scale(model: onnx.ModelProto) -> None:
         if factor is None or query is None:
             continue
         for name in query:
-            set_constant(model, f"{name}.scaled", np.asarray(index.constant(name) * np.float32(factor), np.float32))
+            weights = numpy_helper.to_array(index.tensors[name])
+            set_constant(model, f"{name}.scaled", (weights * factor).astype(np.float32))
         for node in index.nodes:
             if set(node.input) & set(query):
                 node.input[:] = [f"{name}.scaled" if name in query else name for name in node.input]

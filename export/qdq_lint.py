@@ -1,7 +1,8 @@
 """What TensorRT 10 and 11 ask of an INT8 graph, as a linter: every violation at once, with its node and its rule.
 
-Found by trying graphs on NVIDIA's RTX parser, and, for where the pairs have to lie, in NVIDIA's answers (TensorRT issues
-3243 and 3724) and its guide to fused attention. A pair in a wrong place parses, and costs speed or accuracy.
+Found by trying graphs on NVIDIA's RTX parser, and, for where the pairs have to lie, in NVIDIA's answers (GitHub,
+NVIDIA/TensorRT #3243, #3724) and its guide to fused attention. A pair in a wrong place parses, and costs speed or
+accuracy.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def weights(index: Index) -> Iterator[Violation]:
             yield Violation(
                 pair.name,
                 "per-channel",
-                f"scales {shape} along axis {got} of {list(codes.shape)}, expected {codes.shape[wanted]} along {wanted}",
+                f"scales {shape}, axis {got} of {list(codes.shape)}; expected {codes.shape[wanted]}, axis {wanted}",
             )
 
 
@@ -141,9 +142,7 @@ def attention(index: Index) -> Iterator[Violation]:
         found = [from_pair(index, name) for node in (scores, mixed) for name in node.input]
         if any(found) and not all(found):
             some = ", ".join(name for name, one in zip(names, found, strict=True) if one)
-            yield Violation(
-                softmax.name, "attention", f"only {some} rounded, expected all of {', '.join(names)} or none"
-            )
+            yield Violation(softmax.name, "attention", f"only {some} rounded; expected {', '.join(names)}, or none")
 
 
 def residuals(index: Index) -> Iterator[Violation]:

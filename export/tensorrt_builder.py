@@ -64,7 +64,7 @@ def load_tensorrt() -> Any:
     trt = require("tensorrt", "tensorrt")
     if int(trt.__version__.split(".")[0]) < OLDEST:
         raise UsageError(
-            f"TensorRT is {trt.__version__}; expected 10.3 or later (JetPack 6.1): update JetPack, or serve by onnxruntime"
+            f"TensorRT is {trt.__version__}; expected 10.3 or later (JetPack 6.1): update JetPack, or use onnxruntime"
         )
     return trt
 
@@ -145,9 +145,7 @@ def build(
         config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BuildError(
-            f"TensorRT {trt.__version__} built no engine; its log on stderr says why: name another precision"
-        )
+        raise BuildError(f"TensorRT {trt.__version__} built no engine; expected one: its log on stderr says why")
     plan = bytes(plan)
     record = {
         "tensorrt": trt.__version__,

@@ -4,7 +4,7 @@ Every item is scored once at the table's precision, in one product that a tensor
 then scored again in fp32 from the same codes, so that the answer is the portable graph's, in its order, although the
 sum over the table kept 11 bits or the user vector 8. Codes are whole numbers within +-127, which float16 holds exactly.
 
-What is never to be returned scores ``LOWEST`` instead of -inf, which JSON, and so ``trtexec --exportOutput``, cannot say.
+What is never to be returned scores ``LOWEST`` instead of -inf, for which JSON, and so trtexec's answers, have no word.
 """
 
 from __future__ import annotations
@@ -61,15 +61,22 @@ def tensorrt_recommender(tower: Tower, precision: str, k: int = 10) -> bytes:
     scores = add_scan(graph, tower, precision, *tables["item_out"][2:])
     best, chosen = add_candidates(graph, scores, memory, state, min(max(CANDIDATES, 8 * k), n))
     add_answer(graph, memory, best, chosen, min(k, n))
-    inputs = [("history", TensorProto.INT64, ["batch", "length"]), ("state", 1, ["batch", len(tower.decays), d])]
-    inputs.append(("exclude", TensorProto.INT64, ["batch", "excluded"]))
+    inputs: list[tuple[str, int, list[str | int | None]]] = [
+        ("history", TensorProto.INT64, ["batch", "length"]),
+        ("state", TensorProto.FLOAT, ["batch", len(tower.decays), d]),
+        ("exclude", TensorProto.INT64, ["batch", "excluded"]),
+    ]
     if repeats:
         inputs.append(("repeat_rows", TensorProto.INT64, ["batch", "remembered"]))
-        inputs.append(("repeat_memory", 1, ["batch", repeats, "remembered"]))
-    outputs = [("items", TensorProto.INT64, ["batch", min(k, n)]), ("scores", 1, ["batch", min(k, n)])]
-    outputs += [("state_out", 1, ["batch", len(tower.decays), d]), ("user", 1, ["batch", d])]
-    described = [[helper.make_tensor_value_info(*one) for one in some] for some in (inputs, outputs)]
-    made = helper.make_graph(graph.nodes, "recommender", *described, graph.initializers)
+        inputs.append(("repeat_memory", TensorProto.FLOAT, ["batch", repeats, "remembered"]))
+    outputs: list[tuple[str, int, list[str | int | None]]] = [
+        ("items", TensorProto.INT64, ["batch", min(k, n)]),
+        ("scores", TensorProto.FLOAT, ["batch", min(k, n)]),
+        ("state_out", TensorProto.FLOAT, ["batch", len(tower.decays), d]),
+        ("user", TensorProto.FLOAT, ["batch", d]),
+    ]
+    given, returned = ([helper.make_tensor_value_info(*one) for one in some] for some in (inputs, outputs))
+    made = helper.make_graph(graph.nodes, "recommender", given, returned, graph.initializers)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="edgerec")
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model, full_check=True)

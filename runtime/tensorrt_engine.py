@@ -60,8 +60,8 @@ class Deserialized:
         engine = self.runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise EngineError(
-                f"TensorRT {self.trt.__version__} cannot open an engine of {len(plan)} bytes; expected one built by this "
-                "version on this kind of GPU: build it here"
+                f"TensorRT {self.trt.__version__} cannot open an engine of {len(plan)} bytes; expected one that this "
+                "version built on this kind of GPU: build it here"
             )
         return engine
 
@@ -76,7 +76,7 @@ class Deserialized:
         if not parser.refit_from_bytes(graph) or not refitter.refit_cuda_engine():
             faults = "; ".join(str(parser.get_error(place)) for place in range(parser.num_errors))
             raise EngineError(
-                f"the engine does not take the graph's weights ({faults or 'no reason given'}): build it anew"
+                f"the engine does not take the graph's weights ({faults or 'no reason given'}): build anew"
             )
 
 

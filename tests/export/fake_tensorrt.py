@@ -18,7 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-# 11 dropped weak typing, and with it what chose precisions (NVIDIA, "Migrating Python Code from TensorRT 10.x to 11.x").
+# 11 dropped weak typing, and with it what chose precisions (NVIDIA, "Removed Python APIs and Replacements").
 ONLY_10 = ["FP16", "INT8", "BF16", "FP8", "INT4", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"]
 BOTH = [
     "VERSION_COMPATIBLE",

@@ -60,7 +60,7 @@ def test_optimum_gives_the_vectors_and_the_quantized_variant_is_near(
     for name in ("teacher", "tiny"):
         out = tmp_path / name
         files = {"config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json", "onnx/model.onnx"}
-        assert files <= set(write_hugging_face(models[name], out))
+        assert files <= set(write_hugging_face(models[name], "fp32", out)["files"])
         np.testing.assert_allclose(optimum_vectors(out), expected(models[name], TEXTS), atol=1e-5)
         feed = {"input_ids": np.array([[1, 5, 6], [7, 8, 0]]), "attention_mask": np.array([[1, 1, 1], [1, 1, 0]])}
         whole, quantized = (
@@ -75,10 +75,10 @@ def test_a_static_student_and_a_folder_in_use_are_refused(
     models: dict[str, checkpoint.Checkpoint], tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="static student"):
-        write_hugging_face(models["static"], tmp_path / "here" / "out")
+        write_hugging_face(models["static"], "fp32", tmp_path / "here" / "out")
     assert not (tmp_path / "here").exists()
     (tmp_path / "here" / "mine").mkdir(parents=True)
     (tmp_path / "here" / "mine" / "note").write_text("keep")
     with pytest.raises(UsageError, match="exists already"):
-        write_hugging_face(models["tiny"], tmp_path / "here" / "mine")
+        write_hugging_face(models["tiny"], "fp32", tmp_path / "here" / "mine")
     assert [path.name for path in (tmp_path / "here").rglob("*")] == ["mine", "note"]

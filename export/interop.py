@@ -1,11 +1,11 @@
 """Do other tools read the text encoder that is written for them? Each runs in an environment of its own.
 
     edgerec export MODEL --target hugging-face --out FOLDER
-    python -m edgerec.benchmarks.interop ask MODEL asked.json               # texts, and the vectors that torch gives
-    OTHER/bin/python benchmarks/interop.py sentence-transformers FOLDER asked.json st.json
-    OTHER/bin/python benchmarks/interop.py fastembed FOLDER asked.json fastembed.json
-    NODE_PATH=... node benchmarks/interop.mjs FOLDER asked.json js.json      # @huggingface/transformers
-    python -m edgerec.benchmarks.interop judge asked.json st.json fastembed.json js.json --out result.json
+    python -m edgerec.export.interop ask MODEL asked.json               # texts, and the vectors that torch gives
+    OTHER/bin/python export/interop.py sentence-transformers FOLDER asked.json st.json
+    OTHER/bin/python export/interop.py fastembed FOLDER asked.json fastembed.json
+    NODE_PATH=... node export/interop.mjs FOLDER asked.json js.json      # @huggingface/transformers
+    python -m edgerec.export.interop judge asked.json st.json fastembed.json js.json --out result.json
 
 A tool's environment needs nothing of edgerec: for its own part, this file imports the tool alone.
 """
@@ -100,10 +100,29 @@ def judge(asked: Path, answers: list[Path], out: Path) -> bool:
     out.write_text(
         json.dumps({"schema": "edgerec-interop-1", "tolerance": TOLERANCE, "rows": rows}, indent=2) + "\n", "utf-8"
     )
-    for row in rows:
-        verdict = "same" if row["same"] else "DIFFERS"
-        sys.stdout.write(f"{row['tool']} {row['version']}: {verdict}, {row['largest_cosine_distance']:.1e}\n")
+    report = table(rows)
+    out.with_suffix(".md").write_text(report + "\n", "utf-8")
+    sys.stdout.write(report + "\n")
     return all(row["same"] for row in rows)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the verdicts as Markdown."""
+    from edgerec.benchmarks.quality import markdown
+
+    head = ["tool", "version", "texts", "largest cosine distance", "largest difference", "verdict"]
+    lines = [
+        [
+            row["tool"],
+            row["version"],
+            str(row["texts"]),
+            f"{row['largest_cosine_distance']:.0e}",
+            f"{row['largest_difference']:.0e}",
+            "same" if row["same"] else f"differs: {row['worst_text']}",
+        ]
+        for row in rows
+    ]
+    return markdown(head, lines)
 
 
 def main() -> int:
