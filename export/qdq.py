@@ -191,7 +191,7 @@ def write_half(model: onnx.ModelProto, region: set[str]) -> None:
 def in_half(name: str, value: NDArray[Any]) -> NDArray[np.float16]:
     """Return a constant as float16."""
     largest = float(np.abs(value).max(initial=0))
-    if largest > np.finfo(np.float16).max:
+    if largest > float(np.finfo(np.float16).max):
         raise UsageError(
             f"{name} holds {largest:.3g}; expected at most 65504, what float16 holds: name another precision"
         )
