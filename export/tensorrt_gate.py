@@ -1,8 +1,8 @@
 """Whether NVIDIA's own parser and builder take every graph of the target ``tensorrt``, without a GPU.
 
-TensorRT-RTX (PyPI: ``tensorrt-rtx-cu13``, in an environment of its own) has TensorRT's parser and builder classes, takes
-strongly typed networks only, and builds for a GPU that is not there. That shows acceptance: speed, fusion and numbers
-need a GPU, and a Jetson's SM 8.7 is not among those it builds for.
+TensorRT-RTX (PyPI: ``tensorrt-rtx-cu13``, in an environment of its own) has TensorRT's parser and builder classes,
+takes strongly typed networks only, and builds for a GPU that is not there. That shows acceptance: speed, fusion and
+numbers need a GPU, and a Jetson's SM 8.7 is not among those it builds for.
 
 ``python -m edgerec.export.tensorrt_gate MODEL... --out FILE`` prints and writes a run's log as JSON.
 """
