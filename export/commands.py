@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgerec.commands import data_from, json_option, load_data, reading, split_option
+from edgerec.commands import data_from, data_of, data_option, json_option, load_data, split_option
 from edgerec.export import GOALS, PRECISIONS, TARGETS
 
 
@@ -25,8 +25,20 @@ from edgerec.export import GOALS, PRECISIONS, TARGETS
 )
 @click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file (onnx) or folder to write.")
+@click.option(
+    "--add", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A catalogue of items that came later."
+)
+@click.option("--template", help="How the text of --add is made, where it was given for training.")
 @json_option
-def export(model: Path, targets: tuple[str, ...], precision: str, out: Path, as_json: bool) -> None:
+def export(
+    model: Path,
+    targets: tuple[str, ...],
+    precision: str,
+    out: Path,
+    add: Path | None,
+    template: str | None,
+    as_json: bool,
+) -> None:
     """Compile a teacher or student folder into one .edgerec file, or for another engine."""
     from edgerec.errors import require
 
@@ -35,7 +47,12 @@ def export(model: Path, targets: tuple[str, ...], precision: str, out: Path, as_
     from edgerec.distill.checkpoint import load
     from edgerec.export.targets import compile_for
 
-    reports = compile_for(load(model), targets, precision, out)
+    if add is None:
+        reports = compile_for(load(model), targets, precision, out)
+    else:
+        from edgerec.export.latecomers import compile_with
+
+        reports = {"onnx": compile_with(load(model), targets, precision, out, add, template)}
     if as_json:
         click.echo(json.dumps({"targets": reports}, ensure_ascii=False))
         return
@@ -50,7 +67,7 @@ def export(model: Path, targets: tuple[str, ...], precision: str, out: Path, as_
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@reading(click.option("--data", "source", help="The data set that it was made from.  [default: of the model's name]"))
+@data_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .edgerec file to write.")
 @click.option("--candidates", help=f"Some of {', '.join(PRECISIONS)}, parted by commas.  [default: all]")
 @click.option("--budget", type=float, default=0.01, show_default=True, help="Share of NDCG@10 that may be lost.")
@@ -70,19 +87,22 @@ def quantize(
     **options: Any,
 ) -> None:
     """Measure a model's file in every precision, and write the best one within an accuracy budget."""
-    from edgerec.errors import require
+    from edgerec.errors import UsageError, require
 
     for module in ("torch", "transformers", "onnx", "rich", *(["matplotlib"] if figure else [])):
         require(module, "figures" if module == "matplotlib" else "export")
     from edgerec.export.referee import Terms, open_model
     from edgerec.export.referee import quantize as run
-    from edgerec.export.referee_report import draw, print_report
+    from edgerec.export.referee_report import FORMATS, draw, print_report
     from edgerec.splits import split
+
+    if figure and figure.suffix not in FORMATS:
+        raise UsageError(f"got the figure {figure}; expected a name that ends in {', '.join(FORMATS)}")
 
     names = PRECISIONS if candidates is None else tuple(name.strip() for name in candidates.split(","))
     terms = Terms(names, budget, goal, seed)
     checkpoint = open_model(model)
-    data = load_data(**{**options, "source": options["source"] or checkpoint.info["data"]["name"]})
+    data = data_of(checkpoint.info, options)
     divided = split(data, checkpoint.info["split"])
     report = run(checkpoint, data, divided, out, terms, lambda name: click.echo(f"making {name}", err=True))
     if figure:

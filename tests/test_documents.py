@@ -28,6 +28,17 @@ def test_a_committed_report_is_its_results(path: Path) -> None:
     assert path.with_suffix(".md").read_text("utf-8") == report(json.loads(path.read_text("utf-8")))
 
 
+def test_the_tables_of_the_runtime_are_their_results() -> None:
+    from edgerec.benchmarks import diversity_curve, explain_fidelity
+
+    for name, table in (
+        ("diversity-ml-100k", diversity_curve.table),
+        ("explain-fidelity-ml-100k", lambda result: explain_fidelity.table(result["rows"])),
+    ):
+        path = RESULTS / f"{name}.json"
+        assert path.with_suffix(".md").read_text("utf-8") == table(json.loads(path.read_text("utf-8"))) + "\n"
+
+
 def test_a_document_is_filled_between_its_comments_only(tmp_path: Path) -> None:
     (tmp_path / "one.md").write_text("| 1 |")
     document = "before\n<!-- begin one -->\nold\n<!-- end one -->\nafter\n"
