@@ -1,7 +1,9 @@
 """A TensorRT engine behind one call: arrays in, arrays out; device buffers are kept between calls.
 
 TensorRT 10 and 11 differ in nothing that is used here. The profile of a request is the first one that its shapes fit,
-so buckets are to be given from the smallest. With ``cuda_graph``, a request of known shapes is one launch.
+so buckets are to be given from the smallest. With ``cuda_graph``, a request of known shapes is one launch. NVIDIA
+leaves undefined what a CUDA graph does once its context was changed, so each recorded shape has a context of its own,
+with memory of its own: that is for few shapes.
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ class Deserialized:
 
 
 class TensorRTEngine:
-    """An engine with its contexts, one per profile, and its device buffers.
+    """An engine with its contexts and its device buffers, for one thread.
 
     Args:
         trt: The ``tensorrt`` module.
@@ -97,7 +99,7 @@ class TensorRTEngine:
         self.inputs = [name for name in names if given[name]]
         self.outputs = [name for name in names if not given[name]]
         self.dtypes = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
-        self._contexts: dict[int, Any] = {}
+        self._contexts: dict[tuple[Any, ...], Any] = {}
         self._buffers: dict[str, tuple[int, int]] = {}  # address and size
         self._graphs: dict[tuple[Any, ...], int] = {}
 
@@ -113,17 +115,18 @@ class TensorRTEngine:
         """
         arrays = self._arrays(feeds)
         profile = self._profile({name: array.shape for name, array in arrays.items()})
-        context = self._context(profile)
-        for name, array in arrays.items():
-            context.set_input_shape(name, array.shape)
+        key = (profile, *(array.shape for array in arrays.values()))
+        context = self._context(profile, key if self.cuda_graph else (profile,))
+        if key not in self._graphs:
+            for name, array in arrays.items():
+                context.set_input_shape(name, array.shape)
         results = {name: np.empty(tuple(context.get_tensor_shape(name)), self.dtypes[name]) for name in self.outputs}
-        for name, array in {**arrays, **results}.items():
-            context.set_tensor_address(name, self._buffer(name, array.nbytes))
+        addresses = {name: self._buffer(name, array.nbytes) for name, array in {**arrays, **results}.items()}
         for name, array in arrays.items():
-            self.device.to_device(self._buffers[name][0], array)
-        self._execute(context, (profile, *(array.shape for array in arrays.values())))
+            self.device.to_device(addresses[name], array)
+        self._execute(context, key, addresses)
         for name, array in results.items():
-            self.device.to_host(array, self._buffers[name][0])
+            self.device.to_host(array, addresses[name])
         self.device.wait()
         return results
 
@@ -148,14 +151,14 @@ class TensorRTEngine:
         got = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         raise UsageError(f"no profile of the engine covers {got}; expected shorter inputs, or build more profiles")
 
-    def _context(self, profile: int) -> Any:
-        if profile not in self._contexts:
+    def _context(self, profile: int, key: tuple[Any, ...]) -> Any:
+        if key not in self._contexts:
             context = self.engine.create_execution_context()
             if context is None or not context.set_optimization_profile_async(profile, self.device.stream):
                 raise EngineError(f"TensorRT gives no context for profile {profile}; is the device's memory full?")
             self.device.wait()
-            self._contexts[profile] = context
-        return self._contexts[profile]
+            self._contexts[key] = context
+        return self._contexts[key]
 
     def _buffer(self, name: str, size: int) -> int:
         """Return the address of a tensor's buffer, grown where it is too small."""
@@ -168,10 +171,12 @@ class TensorRTEngine:
             self._buffers[name] = (self.device.allocate(max(size, 1)), max(size, 1))
         return self._buffers[name][0]
 
-    def _execute(self, context: Any, key: tuple[Any, ...]) -> None:
+    def _execute(self, context: Any, key: tuple[Any, ...], addresses: Mapping[str, int]) -> None:
         if key in self._graphs:
             self.device.launch(self._graphs[key])
             return
+        for name, address in addresses.items():
+            context.set_tensor_address(name, address)
         self._enqueue(context)  # TensorRT asks for one plain run before a recording
         if self.cuda_graph:
             self.device.wait()

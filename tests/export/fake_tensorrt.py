@@ -278,7 +278,7 @@ class Engine(Recorder):
 class Context(Recorder):
     def __init__(self, trt: FakeTensorRT, engine: Engine) -> None:
         super().__init__(trt)
-        for name, value in {"engine": engine, "shapes": {}, "addresses": {}, "results": {}}.items():
+        for name, value in {"engine": engine, "shapes": {}, "addresses": {}, "changes": []}.items():
             object.__setattr__(self, name, value)
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
@@ -288,6 +288,7 @@ class Context(Recorder):
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shapes[name] = tuple(shape)
+        self.changes.append(name)
         return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
@@ -299,12 +300,18 @@ class Context(Recorder):
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
+        self.changes.append(name)
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == FakeCuda.stream
-        shapes, addresses = dict(self.shapes), dict(self.addresses)
-        self.trt.cuda.submit(lambda: self.compute(shapes, addresses))
+        shapes, addresses, changes = dict(self.shapes), dict(self.addresses), len(self.changes)
+
+        def work() -> None:
+            assert len(self.changes) == changes, "a CUDA graph of a context that was changed since"
+            self.compute(shapes, addresses)
+
+        self.trt.cuda.submit(work)
         return self.trt.broken != "enqueue"
 
     def compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:

@@ -106,10 +106,10 @@ def test_an_engine_answers_any_shape_of_its_profiles_from_buffers_that_it_keeps(
 def test_a_cuda_graph_is_recorded_once_per_shape_and_again_where_a_buffer_moved(version: str) -> None:
     trt = FakeTensorRT(version, FakeCuda())
     engine = opened(trt, cuda_graph=True)
-    for value, shape in ((1, (1, 4)), (2, (1, 4)), (3, (4, 16)), (4, (1, 4)), (5, (1, 4))):
+    for value, shape in ((1, (1, 4)), (2, (1, 4)), (3, (4, 16)), (4, (1, 4)), (5, (1, 3)), (6, (1, 4)), (7, (1, 3))):
         x = np.full(shape, value, np.float32)
         assert (engine.run({"x": x})["y"] == 2 * value).all()
-    assert trt.cuda.calls.count("launch") == 2  # the second and the fifth request
+    assert trt.cuda.calls.count("launch") == 3  # the second, the sixth and the last request
 
 
 def test_shapes_outside_and_missing_inputs_are_refused_by_name(version: str) -> None:
