@@ -27,7 +27,6 @@ from edgerec.export.qdq_lint import require_clean
 
 Feed = Mapping[str, NDArray[np.int64]]
 IN_FP32 = {"LayerNormalization", "Softmax"}
-SMALLEST_SCALE = 1e-8  # a channel that pruning left dead has a scale of 0, which TensorRT refuses
 
 
 def fp16_graph(fp32: bytes) -> bytes:
@@ -61,7 +60,6 @@ def qdq_graph(fp32: bytes, feeds: Sequence[Feed]) -> bytes:
     model = with_pairs(model, feeds)
     name_axes(model)
     share_pairs(model)
-    floor_scales(model)
     graph = checked(model)
     require_clean(graph)
     return graph
@@ -252,13 +250,3 @@ def share_pairs(model: onnx.ModelProto) -> None:
     for node in nodes:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     replace_nodes(model, nodes)
-
-
-def floor_scales(model: onnx.ModelProto) -> None:
-    """Raise scales of 0."""
-    index = Index(model)
-    for node in index.nodes:
-        if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
-            scale = index.constant(node.input[1])
-            if scale is not None and (scale == 0).any():
-                set_constant(model, node.input[1], np.maximum(scale, np.array(SMALLEST_SCALE, scale.dtype)))

@@ -8,7 +8,9 @@ back from the engine, since builders were seen to drop a flag in silence.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -141,8 +143,9 @@ def build(
         config.add_optimization_profile(made_profile(builder, shapes))
     cache = None
     if hasattr(config, "create_timing_cache"):
-        cache = config.create_timing_cache(timing_cache)
-        config.set_timing_cache(cache, ignore_mismatch=False)
+        with timing_caches():
+            cache = config.create_timing_cache(timing_cache)
+            config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BuildError(f"TensorRT {trt.__version__} built no engine; expected one: its log on stderr says why")
@@ -157,8 +160,17 @@ def build(
         if engines is None
         else read_back(trt, engines.open(plan), options, profiles),
     }
-    written = cache.serialize() if cache is not None else None
+    with timing_caches():
+        written = cache.serialize() if cache is not None else None
     return Built(plan, bytes(written) if written is not None else b"", record)
+
+
+@contextmanager
+def timing_caches() -> Iterator[None]:
+    """Let TensorRT-RTX be asked for a timing cache, which it has and calls outdated: it times where an engine runs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def parsed(trt: Any, builder: Any, logger: Any, graph: bytes) -> Any:

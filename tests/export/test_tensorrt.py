@@ -123,7 +123,9 @@ def test_shapes_outside_and_missing_inputs_are_refused_by_name(version: str) -> 
 
 
 @pytest.fixture(autouse=True)
-def forget_logged() -> None:
+def forget_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Log as a new process does; some library raises the level of handlers that are not its own."""
+    caplog.set_level(logging.WARNING)
     tensorrt_ladder.log_once.cache_clear()
 
 
