@@ -22,6 +22,9 @@ class RepeatMemory:
         self._decays = decays
         self._left: dict[int, tuple[FloatArray, float]] = {}  # row -> float32 [R], and `events` at its last change
 
+    def __len__(self) -> int:
+        return len(self._left)
+
     def observe(self, row: int) -> None:
         """Take note of an event, in O(R)."""
         self.wait(1)
