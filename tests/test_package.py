@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -24,8 +25,11 @@ def sources() -> list[Path]:
 def test_wheel_holds_edgerec_only_and_every_module(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "edgerec", *STAGES):
-        subprocess.run(["cp", "-a", str(ROOT / name), str(tree)], check=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    for name in ("edgerec", *STAGES):
+        built = shutil.ignore_patterns("node_modules", "dist")
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=built)
     command = [
         sys.executable,
         "-m",
@@ -45,7 +49,8 @@ def test_wheel_holds_edgerec_only_and_every_module(tmp_path: Path) -> None:
         f"edgerec/{path.name}" if path.parent.name == "edgerec" else f"edgerec/{path.parent.name}/{path.name}"
         for path in sources()
     }
-    assert packaged == expected | {"edgerec/py.typed"}
+    web = {f"edgerec/runtime/web/{path.name}" for path in (ROOT / "runtime" / "web").glob("[!.]*") if path.is_file()}
+    assert packaged == expected | web | {"edgerec/py.typed"}
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -1,15 +1,17 @@
 /**
- * A bundle in headless Chromium: `node browser.mjs < job.json` replays calls, or times them, and prints the answers.
+ * Bundles in headless Chromium: `node browser.mjs` takes jobs, a line each, and prints the answers, a line each.
  *
- * A job: {bundle, engine, old, steps, time}. A step is [call, ...arguments] of the recommender, or of its one session
- * for "session.observe" and "session.recommend"; `old` takes away what a browser of 2020 does not have. `time` is
- * {rounds, histories, queries}. CHROMIUM names the browser, if it is not on the PATH under a usual name.
+ * A job replays calls, or times them: {bundle, engine, old, steps, together, time}. A step is [call, ...arguments] of the recommender, or of its one
+ * session for "session.observe" and "session.recommend"; ["load", name] opens another file of the bundle's folder.
+ * `together` asks all steps at once. `old` takes away what a browser of 2020 does not have. `time` is {rounds, histories,
+ * queries}. CHROMIUM names the browser, if it is not on the PATH under a usual name.
  */
 
 import { createServer } from "node:http";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { delimiter, extname, join } from "node:path";
+import { basename, delimiter, dirname, extname, join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { chromium } from "playwright-core";
@@ -36,12 +38,13 @@ export async function launch(flags = []) {
   return chromium.launch({ executablePath: browserPath(), headless: true, args: [...FLAGS, ...flags] });
 }
 
-/** Serve dist/, an empty page as /, and further files by name; return the address and how to stop. */
-export async function serve(files = {}) {
+/** Serve dist/, an empty page as /, the file `bundle` and what lies beside it; return the address and how to stop. */
+export async function serve(bundle) {
   const server = createServer(async (request, response) => {
     const name = decodeURIComponent(new URL(request.url, "http://localhost").pathname.slice(1));
     try {
-      const body = name ? await readFile(files[name] || join(DIST, name)) : PAGE;
+      const own = join(dirname(bundle), name === "demo.edgerec" ? basename(bundle) : name);
+      const body = name ? await readFile(name.endsWith(".edgerec") ? own : join(DIST, name)) : PAGE;
       response.writeHead(200, { "Content-Type": TYPES[name ? extname(name) : ".html"] || "application/octet-stream", ...ISOLATED });
       response.end(body);
     } catch (error) {
@@ -63,31 +66,34 @@ export function age() {
 }
 
 /** Answer the steps of a job; runs in the page. */
-async function replay({ engine, steps }) {
+async function replay({ engine, steps, together }) {
   const { Recommender } = globalThis.edgerec;
   const told = ({ name, message }) => ({ error: { name, message } });
   let recommender;
   try {
-    recommender = await Recommender.load("bundle.edgerec", { engine });
+    recommender = await Recommender.load("demo.edgerec", { engine });
   } catch (error) {
     return { load: told(error) };
   }
   const session = recommender.session();
-  const answers = await Promise.all(steps.map(async ([call, ...args]) => { // at once: answers must not mix
+  async function answer([call, ...args]) {
     try {
+      if (call === "load") return { value: (await Recommender.load(...args)).engine };
       const own = call.startsWith("session.");
       return { value: await (own ? session : recommender)[call.replace("session.", "")](...args) };
     } catch (error) {
       return told(error);
     }
-  }));
+  }
+  const answers = together ? await Promise.all(steps.map(answer)) : [];
+  if (!together) for (const step of steps) answers.push(await answer(step));
   return { engine: recommender.engine, reason: recommender.reason, answers };
 }
 
 /** Time kinds of request, interleaved; runs in the page. Returns milliseconds per call. */
 async function time({ engine, time: { rounds, histories, queries } }) {
   const opened = performance.now();
-  const recommender = await globalThis.edgerec.Recommender.load("bundle.edgerec", { engine });
+  const recommender = await globalThis.edgerec.Recommender.load("demo.edgerec", { engine });
   const load = performance.now() - opened;
   const session = recommender.session();
   session.observe(...histories[0]);
@@ -114,12 +120,11 @@ async function time({ engine, time: { rounds, histories, queries } }) {
   return { engine: recommender.engine, load, isolated: globalThis.crossOriginIsolated, samples };
 }
 
-/** Run a job in a fresh browser; the answer has the version of the browser and the addresses that were asked. */
-export async function run(job) {
-  const { url, stop } = await serve({ "bundle.edgerec": job.bundle });
-  const browser = await launch();
+/** Run a job in a page of its own; the answer has the version of the browser and the addresses that were asked. */
+async function run(browser, job) {
+  const { url, stop } = await serve(job.bundle);
+  const page = await browser.newPage(); // with a context of its own
   try {
-    const page = await browser.newPage();
     const asked = [];
     page.on("request", (request) => asked.push(request.url().replace(url, "")));
     if (job.old) await page.addInitScript(age);
@@ -127,13 +132,17 @@ export async function run(job) {
     const answer = await page.evaluate(job.time ? time : replay, job);
     return { ...answer, browser: browser.version(), asked };
   } finally {
-    await browser.close();
+    await page.close();
     stop();
   }
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const parts = [];
-  for await (const part of process.stdin) parts.push(part);
-  process.stdout.write(JSON.stringify(await run(JSON.parse(Buffer.concat(parts)))));
+async function main() {
+  const browser = await launch();
+  for await (const line of createInterface({ input: process.stdin })) {
+    process.stdout.write(`${JSON.stringify(await run(browser, JSON.parse(line)))}\n`);
+  }
+  await browser.close();
 }
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) await main();

@@ -1,9 +1,10 @@
 /**
  * Build dist/: scripts for pages that cannot load modules, onnxruntime-web's wasm, and the demo; a folder to serve or to
- * package. `npm run build`, and `npm run embed -- FILE.edgerec` for a page opened from a disk.
+ * package. `npm run build`, and `npm run embed -- FILE.edgerec [FOLDER]` for a page opened from a disk.
  */
 
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
@@ -16,13 +17,13 @@ const common = {
   bundle: true, minify: true, format: "iife", charset: "utf8", legalComments: "eof", logLevel: "warning",
 };
 
-async function main([bundle]) {
+async function embed(bundle, folder = here("dist")) {
+  const text = (await readFile(bundle)).toString("base64");
+  await writeFile(join(folder, "demo.edgerec.js"), `globalThis.EDGEREC_BUNDLE = "${text}";\n`);
+}
+
+async function main() {
   await mkdir(here("dist"), { recursive: true });
-  if (bundle) {
-    const text = (await readFile(bundle)).toString("base64");
-    await writeFile(here("dist/demo.edgerec.js"), `globalThis.EDGEREC_BUNDLE = "${text}";\n`);
-    return;
-  }
   await build({
     ...common, entryPoints: [here("script.js")], outfile: here("dist/edgerec-web.js"), globalName: "edgerec", target: OLDEST,
   });
@@ -40,4 +41,5 @@ async function main([bundle]) {
   await build({ ...common, entryPoints: [here("demo.js")], outfile: here("dist/demo.js"), target: OLDEST });
 }
 
-await main(process.argv.slice(2));
+const [bundle, folder] = process.argv.slice(2);
+await (bundle ? embed(bundle, folder) : main());
