@@ -96,7 +96,7 @@ export class Contents {
   column(row, asHistory) {
     const name = asHistory ? this.itemIn : "item_out";
     const [codes, scale] = [this.tables[`${name}.i8`], this.tables[`${name}.scale`][row]];
-    return Float32Array.from({ length: this.size }, (_, j) => codes[j * (this.nItems + 1) + row] * scale);
+    return new Float32Array(this.size).map((_, j) => codes[j * (this.nItems + 1) + row] * scale);
   }
 }
 

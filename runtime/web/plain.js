@@ -25,13 +25,13 @@ export class PlainRanker {
   }
 
   _fold(events, state) {
-    const { contents, size, decays } = { contents: this._contents, ...this._contents };
+    const { size, decays } = this._contents;
     const after = Float64Array.from(state);
     for (const row of events) {
-      const vector = contents.column(row, true);
-      for (let at = 0; at < after.length; at++) {
-        after[at] = decays[Math.floor(at / size)] * after[at] + vector[at % size];
-      }
+      const vector = this._contents.column(row, true);
+      decays.forEach((decay, k) => {
+        for (let j = 0, at = k * size; j < size; j++, at++) after[at] = decay * after[at] + vector[j];
+      });
     }
     return Float32Array.from(after);
   }
