@@ -22,6 +22,12 @@ def sources() -> list[Path]:
     return [path for name in ("edgerec", *STAGES) for path in sorted((ROOT / name).glob("*.py"))]
 
 
+def data_files() -> list[Path]:
+    """Return what lies beside the modules and ships with them."""
+    web = (path for path in (ROOT / "runtime" / "web").glob("[!.]*") if path.is_file())
+    return [*sorted((ROOT / "export").glob("*.md")), *sorted(web)]
+
+
 def test_wheel_holds_edgerec_only_and_every_module(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -46,11 +52,10 @@ def test_wheel_holds_edgerec_only_and_every_module(tmp_path: Path) -> None:
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     packaged = {name for name in names if ".dist-info/" not in name}
     expected = {
-        f"edgerec/{path.name}" if path.parent.name == "edgerec" else f"edgerec/{path.parent.name}/{path.name}"
-        for path in sources()
+        f"edgerec/{path.relative_to(ROOT / 'edgerec' if path.parent.name == 'edgerec' else ROOT).as_posix()}"
+        for path in [*sources(), *data_files()]
     }
-    web = {f"edgerec/runtime/web/{path.name}" for path in (ROOT / "runtime" / "web").glob("[!.]*") if path.is_file()}
-    assert packaged == expected | web | {"edgerec/py.typed"}
+    assert packaged == expected | {"edgerec/py.typed"}
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -264,6 +264,14 @@ function dynamicQuantize([a]) {
   return [codes, tensor(FLOAT, [], Float32Array.of(scale)), tensor(UINT8, [], Uint8Array.of(zero))];
 }
 
+/** Quantize by one scale; what QDQ graphs do to activations. */
+function quantize([a, scale, zero]) {
+  const [type, start] = zero ? [zero.type, zero.data[0]] : [UINT8, 0];
+  const [least, most] = type === UINT8 ? [0, 255] : [-128, 127];
+  return mapped(type, a.dims, a.data, (value) =>
+    Math.min(Math.max(roundEven(Math.fround(value / scale.data[0])) + start, least), most));
+}
+
 function dequantize([a, scale, zero], { axis = 1 }) {
   const [, size, inner] = scale.data.length > 1 ? cut(a.dims, axisOf(axis, a.dims.length)) : [1, 1, 1];
   return mapped(FLOAT, a.dims, a.data, (code, place) => {
@@ -324,6 +332,7 @@ const OPERATORS = {
   MatMulInteger: ([a, b, zeroA, zeroB]) => product(INT32, a, b, zeroA, zeroB),
   Mul: binary((a, b) => a * b),
   Pow: binary((a, b) => a ** b),
+  QuantizeLinear: quantize,
   ReduceL2: reduction((list) => Math.sqrt(sumOfSquares(list))),
   ReduceMean: reduction((list) => total(list) / list.length),
   ReduceSum: reduction(total),
