@@ -39,7 +39,9 @@ def node(script: str, *jobs: Mapping[str, Any]) -> list[Any]:
     lines = "".join(json.dumps(job) + "\n" for job in jobs)
     done = subprocess.run(["node", str(WEB / script)], input=lines, capture_output=True, text=True)
     if done.returncode:
-        raise EdgerecError(f"{script} failed ({done.stderr.strip()[-500:]}); expected a built runtime/web: run make web")
+        raise EdgerecError(
+            f"{script} failed ({done.stderr.strip()[-500:]}); expected a built runtime/web: run make web"
+        )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -51,7 +53,9 @@ def measure(bundle: Path, histories: Sequence[Sequence[str]], queries: Sequence[
     """
     jobs = [{"bundle": str(bundle.resolve()), "engine": engine} for engine in ENGINES]
     asked = {"rounds": rounds, "histories": histories, "queries": queries}
-    answers = node("browser.mjs", *({**job, "steps": [["verify"]]} for job in jobs), *({**job, "time": asked} for job in jobs))
+    answers = node(
+        "browser.mjs", *({**job, "steps": [["verify"]]} for job in jobs), *({**job, "time": asked} for job in jobs)
+    )
     found: dict[str, Any] = {"python": latency(bundle, histories, queries, rounds)}
     for engine, replayed, timed in zip(ENGINES, answers[: len(jobs)], answers[len(jobs) :], strict=True):
         if "value" not in (verified := replayed["answers"][0]):
@@ -66,7 +70,7 @@ def measure(bundle: Path, histories: Sequence[Sequence[str]], queries: Sequence[
 
 
 def report(result: Mapping[str, Any]) -> str:
-    """Return a result as two Markdown tables."""
+    """Return a result as two Markdown tables, and what they were measured on."""
     lines = ["| file | bytes | brotli |", "|---|---|---|"]
     lines += [f"| {name} | {size['bytes']:,} | {size['brotli']:,} |" for name, size in result["files"].items()]
     lines += [f"| {name} | {one['bytes']:,} | |" for name, one in result["bundles"].items()]
@@ -77,6 +81,10 @@ def report(result: Mapping[str, Any]) -> str:
                 if isinstance(row, dict) and "n" in row:
                     cells = [f"{row[key]:.2f}" for key in KEYS]
                     lines.append("| " + " | ".join([f"{name}, {runtime}", kind, str(row["n"]), *cells]) + " |")
+    ran = result["environment"]
+    [browser] = {one["latency"][engine]["browser"] for one in result["bundles"].values() for engine in ENGINES}
+    loads = ", ".join(f"{load:.1f}" for load in ran["load_average"] or [])
+    lines += ["", f"Chromium {browser}, headless; one thread, {ran['cpu']}; load average {loads or 'unknown'}."]
     return "\n".join(lines) + "\n"
 
 

@@ -31,6 +31,14 @@ export class UnknownItemError extends UsageError {
   }
 }
 
+/** The bundle is right, but its tokenizer or text encoder is of a kind that cannot run here; the rest can. */
+export class UnsupportedError extends UsageError {
+  constructor(message) {
+    super(message);
+    this.name = "UnsupportedError";
+  }
+}
+
 /** The shipped graphs answer differently here than where the bundle was made. */
 export class ParityError extends EdgerecError {
   constructor(message) {

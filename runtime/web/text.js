@@ -2,7 +2,7 @@
 
 import { Tokenizer } from "@huggingface/tokenizers";
 
-import { BundleError } from "./errors.js";
+import { BundleError, UnsupportedError } from "./errors.js";
 import { ENCODER, TOKENIZER } from "./contents.js";
 import { OrtGraph } from "./engine.js";
 import { PlainGraph } from "./operators.js";
@@ -19,7 +19,8 @@ export class TextEncoder {
   /**
    * @param {string} text
    * @returns {Promise<{text: Float32Array, itemIn: Float32Array, itemOut: Float32Array, bias: number}>} Vectors [d].
-   * @throws {BundleError} The tokenizer or the graph cannot be opened.
+   * @throws {UnsupportedError} The tokenizer, or the graph in plain JS, is of a kind that is not known here.
+   * @throws {BundleError} onnxruntime-web cannot open the graph.
    */
   async encode(text) {
     if (!this._opened) this._opened = this._open();
@@ -46,8 +47,8 @@ export class TextEncoder {
       tokenizer = new Tokenizer(JSON.parse(this._bundle.text(TOKENIZER)), {});
       plain = this._ort ? null : new PlainGraph(graph);
     } catch (error) {
-      throw new BundleError(`${this._bundle.name}: ${tokenizer ? ENCODER : TOKENIZER} cannot be used here ` +
-        `(${error.message}); search and new items are not available on this device`);
+      throw new UnsupportedError(`${this._bundle.name}: ${tokenizer ? ENCODER : TOKENIZER} cannot be used here ` +
+        `(${error.message}); search and new items are not available on this device, recommendations are`);
     }
     return { tokenizer, graph: plain || await OrtGraph.open(this._ort, this._bundle, ENCODER, graph) };
   }

@@ -17,12 +17,13 @@ import pytest
 
 from edgerec.errors import BundleError
 from edgerec.runtime import Recommendation, Recommender
-from edgerec.runtime.layout import TOKENIZER, Tower
+from edgerec.runtime.layout import ENCODER, TOKENIZER, Tower
 from edgerec.runtime.verify import disagreement
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "runtime" / "web"
 EXACT, ROUNDED = 1e-4, 3e-3  # of the same graph; of plain JS, which does not round the user vector
+SIZE = 8  # dimensions of the towers that the fixtures draw
 Ask = Callable[..., dict[str, Any]]
 WORDS = ["red", "blue", "green", "wine", "film", "영화", "🎉", "[UNK]"]
 
@@ -151,6 +152,70 @@ def test_an_old_browser_computes_in_plain_js(ring: Tower, write: Callable[..., P
     check(told["answers"], in_python(path, steps), steps, ROUNDED)
     asked = in_browser(path, steps, old=True, engine="onnxruntime")
     assert asked["load"]["error"]["name"] == "UsageError"
+
+
+@pytest.fixture(scope="module")
+def bert(small_bert: Path) -> bytes:
+    """Export a random BERT of two layers, pooled and projected, as a text encoder of the towers' size."""
+    torch = pytest.importorskip("torch")
+    from transformers import BertModel
+
+    from edgerec.distill.towers import ColdMap
+    from edgerec.export.item_encoder import ItemEncoder, export_fp32
+
+    class Pooled(torch.nn.Module):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.head = BertModel.from_pretrained(small_bert), torch.nn.Linear(24, SIZE)
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            hidden = self.model(input_ids, attention_mask=attention_mask).last_hidden_state
+            weights = attention_mask[:, :, None].to(hidden.dtype)
+            return self.head((hidden * weights).sum(1) / weights.sum(1))
+
+    rng = np.random.default_rng(0)
+    cold = ColdMap(*(rng.normal(size=shape).astype(np.float32) for shape in ((SIZE + 1, SIZE),) * 2 + ((SIZE + 1,),)))
+    torch.manual_seed(0)
+    return export_fp32(ItemEncoder(Pooled(), cold, shared=False).eval(), len(WORDS))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8-dynamic", "int8-static"])
+def test_plain_js_computes_a_bert(
+    precision: str, bert: bytes, make_tower: Callable[..., Tower], write: Callable[..., Path], in_browser: Ask
+) -> None:
+    from edgerec.export.quantization import calibration, made
+
+    def with_bert(members: dict[str, bytes], model: dict[str, Any]) -> None:
+        word_pieces(members, model)
+        tokenizer = tokenizers.Tokenizer.from_str(members[TOKENIZER].decode())
+        members[ENCODER] = made(precision, bert, calibration(tokenizer, WORDS))
+
+    path = write(make_tower(), with_bert)
+    steps: list[Any] = [
+        ["search", text] for text in ("red", "영화 🎉", "blue green wine film", "red red blue wine unheard")
+    ]
+    steps += [["addItems", {"new": "green film"}], ["recommend", ["i1", "new"]]]
+    # in INT8, a number at the middle between two codes falls to either side
+    check(in_browser(path, steps, engine="plain")["answers"], in_python(path, steps), steps, 0.03)
+
+
+def test_an_encoder_of_unknown_kind_leaves_recommendations(
+    ring: Tower, write: Callable[..., Path], in_browser: Ask
+) -> None:
+    def unknown(members: dict[str, bytes], model: dict[str, Any]) -> None:
+        word_pieces(members, model)
+        members[ENCODER] = members[ENCODER].replace(b"LpNormalization", b"lpNormalization")
+        goldens = json.loads(members["goldens.json"])
+        goldens |= {"texts": [{"text": "red", "text_vector": [1.0] * SIZE}], "text_tolerance": 0.1}
+        members["goldens.json"] = json.dumps(goldens).encode()
+
+    steps = [["recommend", ["c"]], ["search", "red"], ["verify"]]
+    first, second, third = in_browser(write(ring, unknown), steps, engine="plain")["answers"]
+    assert first["value"][0]["item"] == "d"
+    assert second["error"]["name"] == "UnsupportedError"
+    assert "does not know the operators lpNormalization" in second["error"]["message"]
+    assert (third["value"]["requests"], third["value"]["texts"]) == (8, 0)
+    assert third["value"]["skipped"] == second["error"]["message"]
 
 
 def test_requests_at_once_do_not_mix(bundle: Path, in_browser: Ask) -> None:
