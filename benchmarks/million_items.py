@@ -190,8 +190,10 @@ def recall(found: list[RowArray], truth: list[set[int]]) -> float:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return a result as a Markdown table."""
-    lines = ["| | MB | recall@10 | p50 ms | p90 ms | p99 ms | n |", "|---|---|---|---|---|---|---|"]
+    """Return a result as a Markdown table, under how busy the machine was: a busy one's times say little."""
+    load = (result["environment"]["load_average"] or ["unknown"])[0]
+    busy = f"{result['items']:,} items, {result['threads']} thread, load average {load}, {result['environment']['cpu']}"
+    lines = [busy, "", "| | MB | recall@10 | p50 ms | p90 ms | p99 ms | n |", "|---|---|---|---|---|---|---|"]
     for row in result["rows"]:
         clock = row["latency"]
         times = " | ".join(f"{clock[f'{p}_ms']:.2f}" for p in ("p50", "p90", "p99"))

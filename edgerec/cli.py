@@ -23,6 +23,7 @@ COMMANDS = {
         "Train a cross-encoder: a second teacher that reranks what the first one finds.",
     ),
     "distill": ("edgerec.distill.commands", "Distill a teacher's text encoder into a small student."),
+    "prune": ("edgerec.export.prune_commands", "Prune a model's text encoder, and let it recover by distillation."),
     "export": (
         "edgerec.export.commands",
         "Compile a teacher or student folder into one .edgerec file, or for another engine.",

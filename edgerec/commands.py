@@ -52,6 +52,9 @@ def data_from(default: str | None = None) -> Callable[[Callable[..., Any]], Call
 
 
 data_options = data_from()
+data_option = reading(  # for commands whose argument is a model
+    click.option("--data", "source", required=True, metavar="SOURCE", help="What the model was made from.")
+)
 
 
 def load_data(source: str, offline: bool, **columns: Any) -> Dataset:

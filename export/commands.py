@@ -68,14 +68,17 @@ def quantize(
     **options: Any,
 ) -> None:
     """Measure a model's file in every precision, and write the best one within an accuracy budget."""
-    from edgerec.errors import require
+    from edgerec.errors import UsageError, require
 
     for module in ("torch", "transformers", "onnx", "rich", *(["matplotlib"] if figure else [])):
         require(module, "figures" if module == "matplotlib" else "export")
     from edgerec.export.referee import Terms, open_model
     from edgerec.export.referee import quantize as run
-    from edgerec.export.referee_report import draw, print_report
+    from edgerec.export.referee_report import FORMATS, draw, print_report
     from edgerec.splits import split
+
+    if figure and figure.suffix not in FORMATS:
+        raise UsageError(f"got the figure {figure}; expected a name that ends in {', '.join(FORMATS)}")
 
     names = PRECISIONS if candidates is None else tuple(name.strip() for name in candidates.split(","))
     terms = Terms(names, budget, goal, seed)
