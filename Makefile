@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: setup demo test bench quality peers lint fix
+.PHONY: setup demo test bench quality peers web test-web lint fix
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
@@ -33,6 +33,17 @@ peers: .venv-peers/.installed
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	touch $@
+
+# the browser's runtime, from runtime/web's lock file; node 20 or later
+web: runtime/web/dist/.built
+
+runtime/web/dist/.built: $(wildcard runtime/web/*.*)
+	cd runtime/web && npm ci --silent && npm run --silent build
+	touch $@
+
+# in headless Chromium
+test-web: setup web
+	$(VENV)/bin/python -m pytest -m browser
 
 lint: setup
 	$(VENV)/bin/ruff check .
