@@ -1,6 +1,13 @@
 """From a trained model to the file that ships: graphs, precisions, parity, targets (torch, onnx, onnxruntime)."""
 
-TARGETS = ("onnx", "openvino", "ort", "web", "hugging-face")  # how each is written stands in targets.WRITERS
+TARGETS = (
+    "onnx",
+    "openvino",
+    "ort",
+    "web",
+    "hugging-face",
+    "tensorrt",
+)  # how each is written stands in targets.WRITERS
 PRECISIONS = (  # of the text encoder; how each is made stands in quantization.CANDIDATES
     "int8-weights",
     "fp32",
