@@ -66,8 +66,11 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of at least one text."""
         encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        parts = [self._run(encoded[start : start + BATCH]) for start in range(0, len(encoded), BATCH)]
-        vectors = Vectors(*(np.concatenate(outputs) for outputs in zip(*parts, strict=True)))
+        order = np.argsort([len(tokens) for tokens in encoded], kind="stable")  # like lengths together: little padding
+        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        parts = [self._run([encoded[place] for place in batch]) for batch in batches]
+        back = np.argsort(order)
+        vectors = Vectors(*(np.concatenate(outputs)[back] for outputs in zip(*parts, strict=True)))
         expected = [(len(texts), *array.shape[1:]) for array in Vectors.of_no_text(self._size)]
         if (shapes := [array.shape for array in vectors]) != expected:
             raise BundleError(
