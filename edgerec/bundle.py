@@ -131,11 +131,6 @@ class Bundle:
             raise self._refusal(f"has no member {name!r}", f"it has {', '.join(self._members)}")
         return self._members[name]
 
-    @property
-    def identity(self) -> str:
-        """What tells this bundle from any other: the sha256 of its manifest, which holds those of all members."""
-        return digest(self[MANIFEST])
-
     def release(self) -> None:
         """Give the memory of what was read so far back to the system; the next use reads it from the file again."""
         if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgerec.bundle import Bundle
 from edgerec.errors import BundleError
 from edgerec.runtime.contents import Contents
+from edgerec.runtime.graph_scan import externals
 from edgerec.runtime.layout import GRAPH, FloatArray
 
 RowArray = NDArray[np.int64]
@@ -31,7 +32,11 @@ class Answer(NamedTuple):
 
 
 def open_graph(bundle: Bundle, name: str, threads: int, tables: Mapping[str, NDArray[Any]]) -> Any:
-    """Open a graph of the bundle, from memory.
+    """Open a graph of the bundle, from memory; it can read no file.
+
+    onnxruntime uses ``tables`` in place where they are given both as external initializers, which stand for the files
+    that the graph names, and as initializers to share: as the first alone, they are copied. It packs the table of an
+    integer product once more, and does not need the original for it any more.
 
     Args:
         bundle: An open bundle.
@@ -40,8 +45,9 @@ def open_graph(bundle: Bundle, name: str, threads: int, tables: Mapping[str, NDA
         tables: What the graph's external initializers stand for, by name: views of the mapped file.
 
     Raises:
-        BundleError: onnxruntime cannot open it.
+        BundleError: The graph asks for a file that is not among ``tables``, or onnxruntime cannot open it.
     """
+    check_externals(bundle, name, tables)
     runtime = importlib.import_module("onnxruntime")  # here, so that `import edgerec.runtime` stays light
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -50,16 +56,37 @@ def open_graph(bundle: Bundle, name: str, threads: int, tables: Mapping[str, NDA
     options.log_severity_level = 4  # errors arrive as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    values = [runtime.OrtValue.ortvalue_from_numpy(table) for table in tables.values()]
+    for table, value in zip(tables, values, strict=True):
+        options.add_initializer(table, value)
     if tables:
-        values = [runtime.OrtValue.ortvalue_from_numpy(table) for table in tables.values()]
         options.add_external_initializers(list(tables), values)
     try:
-        return runtime.InferenceSession(bytes(bundle[name]), options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(bytes(bundle[name]), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class below Exception
         raise BundleError(
             f"{bundle.path}: {name} cannot be opened by onnxruntime {runtime.__version__} ({error}); "
             "update onnxruntime, or export the bundle again"
         ) from error
+    session.shared_tables = values  # they must outlive it
+    return session
+
+
+def check_externals(bundle: Bundle, name: str, tables: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse a graph with tensors in other files than the members of ``tables``, each under its own name.
+
+    Raises:
+        BundleError: There are such tensors, or the graph cannot be read.
+    """
+    try:
+        strange = [one for one in externals(bundle[name]) if one.name not in tables or one.location != one.name]
+    except ValueError as error:
+        raise BundleError(f"{bundle.path}: {name} cannot be opened: it is no ONNX file ({error}); export the bundle again") from error
+    if strange:
+        raise BundleError(
+            f"{bundle.path}: {name} asks for the file {strange[0].location!r} as {strange[0].name!r}; expected no file "
+            f"but the members {', '.join(tables) or 'none'}: do not use it, and export the bundle again"
+        )
 
 
 class Ranker:

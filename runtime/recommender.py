@@ -48,6 +48,7 @@ class Recommender:
         self.bundle = bundle
         self.contents: Contents = read(bundle)
         self.ranker = Ranker(bundle, self.contents, threads)
+        bundle.release()  # what onnxruntime packed, it does not read again
         self.encoder = TextEncoder(bundle, self.contents.model, threads)
         self.decays = self.contents.decays
         self.no_state = self.ranker.no_state
