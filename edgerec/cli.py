@@ -31,6 +31,8 @@ COMMANDS = {
     ),
     "recommend": ("edgerec.runtime.commands", "Recommend items after a history, oldest first."),
     "search": ("edgerec.runtime.commands", "Search the catalogue by text."),
+    "similar": ("edgerec.runtime.commands", "Find the items nearest to one."),
+    "explain": ("edgerec.runtime.commands", "Explain an item's place after a history, oldest first."),
     "demo": (
         "edgerec.export.commands",
         "Fetch, fine-tune, distill, export, verify, recommend and evaluate on ml-100k.",

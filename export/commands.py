@@ -17,8 +17,14 @@ from edgerec.export import PRECISIONS, TARGETS
 @click.option("--target", type=click.Choice(TARGETS), default=TARGETS[0], show_default=True)
 @click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .edgerec file to write.")
+@click.option(
+    "--add", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A catalogue of items that came later."
+)
+@click.option("--template", help="How the text of --add is made, where it was given for training.")
 @json_option
-def export(model: Path, target: str, precision: str, out: Path, as_json: bool) -> None:
+def export(
+    model: Path, target: str, precision: str, out: Path, add: Path | None, template: str | None, as_json: bool
+) -> None:
     """Compile a teacher or student folder into one .edgerec file."""
     from edgerec.errors import require
 
@@ -27,7 +33,15 @@ def export(model: Path, target: str, precision: str, out: Path, as_json: bool) -
     from edgerec.distill.checkpoint import load
     from edgerec.export.package import package
 
-    report = package(load(model), precision, out)
+    if add is None:
+        report = package(load(model), precision, out)
+    else:
+        from edgerec.export.latecomers import add_catalogue
+        from edgerec.files import atomic_path
+
+        with atomic_path(out) as temporary:
+            report = package(load(model), precision, temporary)
+            report["bytes"] = add_catalogue(temporary, add, template)
     if as_json:
         click.echo(json.dumps({"bundle": str(out), **report}, ensure_ascii=False))
         return

@@ -26,6 +26,7 @@ from edgerec.export.recommender_graph import recommender_graph
 from edgerec.export.rounding import compensated
 from edgerec.files import atomic_path
 from edgerec.runtime import Recommender
+from edgerec.runtime.catalogue import optional_members
 from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, FloatArray, Tower, pack
 from edgerec.runtime.verify import verify
 
@@ -69,6 +70,7 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
         TOKENIZER: plain(tokenizer).to_str().encode(),
         GOLDENS: goldens(shipped, histories, texts, vectors, TEXT_TOLERANCE[precision]),
         **members,
+        **optional_members(checkpoint.texts, checkpoint.columns),
     }
     manifest = {"model": model, "precision": {"text_encoder": precision, "tables": "int8"}, **origin(checkpoint)}
     with atomic_path(out) as temporary:

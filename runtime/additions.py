@@ -91,7 +91,7 @@ def checked(
     if not isinstance(items, Mapping) or not isinstance(columns, Mapping):
         raise UsageError(f"got items of type {type(items).__name__}; expected a mapping from ids to texts")
     pairs = {item: (text, text) if isinstance(text, str) else text for item, text in items.items()}
-    bad = [item for item, pair in pairs.items() if not isinstance(item, str) or not item or not are_two_strings(pair)]
+    bad = [item for item, pair in pairs.items() if not is_text(item) or not item or not are_two_strings(pair)]
     if bad:
         raise UsageError(f"{listing(bad)} cannot be added; expected ids with a text, or with (title, text)")
     if empty := [item for item, (_, text) in pairs.items() if not text.strip()]:
@@ -106,9 +106,12 @@ def checked(
 
 def are_two_strings(value: Any) -> bool:
     """Tell whether a value is a pair of strings that UTF-8 can hold."""
-    if not isinstance(value, tuple | list) or len(value) != 2 or not all(isinstance(one, str) for one in value):
-        return False
-    return not any("\ud800" <= letter <= "\udfff" for one in value for letter in one)
+    return isinstance(value, tuple | list) and len(value) == 2 and all(is_text(one) for one in value)
+
+
+def is_text(value: Any) -> bool:
+    """Tell whether a value is a string that UTF-8 can hold: one without halves of surrogate pairs."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def is_cell(value: Any) -> bool:

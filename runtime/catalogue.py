@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgerec.bundle import Bundle
 from edgerec.errors import BundleError, UsageError
 from edgerec.runtime.contents import Strings, is_number
+from edgerec.runtime.layout import strings
 from edgerec.runtime.overlay import Overlay
 
 TEXTS, COLUMNS = "texts", "columns.json"
@@ -80,6 +81,12 @@ def column(values: Sequence[Any], numbers: bool | None = None) -> Numbers | Word
     codes = [words.setdefault(word, len(words)) for cell in cells for word in cell]
     offsets = np.concatenate([[0], np.cumsum([len(cell) for cell in cells], dtype=np.int64)])
     return Words(words, np.array(codes, np.int64), offsets.astype(np.int64))
+
+
+def optional_members(texts: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> dict[str, bytes]:
+    """Return what a bundle holds of its items beside vectors: their texts and, where there are any, columns."""
+    members = strings(TEXTS, texts)
+    return members | ({COLUMNS: json.dumps(columns, ensure_ascii=False).encode()} if columns else {})
 
 
 class Catalogue:

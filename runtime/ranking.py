@@ -50,7 +50,9 @@ class Scene(NamedTuple):
 class Reranker(Protocol):
     """Something that orders the best ``pool`` items of an answer anew."""
 
-    pool: int
+    @property
+    def pool(self) -> int:
+        """How many items it wants to choose from."""
 
     def rerank(self, scene: Scene, pool: Pool, k: int) -> Pool:
         """Return the k best of a pool, in their new order, with the scores they had."""
@@ -209,9 +211,14 @@ def best(
     found = recommender.ranker.rank(history, min(size, n + 1), view.state[None], exclude, offset, memory)
     kept = found.items[0] >= 0
     pool = Pool(found.items[0][kept], found.scores[0][kept])
-    if not len(overlay):
-        return pool.ordered(pool.scores)
-    more = added + added_scores(recommender, overlay, found.user if found.state.any() else None, view, len(rows))
+    more = added
+    if len(overlay):
+        more = added + added_scores(recommender, overlay, found.user if found.state.any() else None, view, len(rows))
+    return with_added(overlay, pool, more, banned, size)
+
+
+def with_added(overlay: Overlay, pool: Pool, more: FloatArray, banned: set[int], size: int) -> Pool:
+    """Return the ``size`` best of a pool and of the added items, whose scores are ``more``, float32 [A]."""
     kept = overlay.live & ~np.isin(overlay.rows, list(banned)) & (more > -np.inf)
     joined = Pool(np.concatenate([pool.rows, overlay.rows[kept]]), np.concatenate([pool.scores, more[kept]]))
     ordered = joined.ordered(joined.scores)
@@ -241,3 +248,10 @@ def check_request(options: Mapping[str, Any]) -> None:
     """Raise UsageError for what no request has."""
     if unknown := [name for name in options if name not in Wishes.__annotations__]:
         raise UsageError(f"got the argument {unknown[0]!r}; expected some of {', '.join(Wishes.__annotations__)}")
+
+
+def positive(value: int, name: str) -> int:
+    """Return a whole number of at least 1, or refuse it by name."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"got {name} = {value!r}; expected a whole number of at least 1")
+    return int(value)

@@ -11,14 +11,15 @@ import numpy as np
 
 from edgerec.bundle import Bundle
 from edgerec.errors import UnknownItemError, UsageError
-from edgerec.runtime.additions import listing, with_items
+from edgerec.runtime.additions import is_text, listing, with_items
 from edgerec.runtime.catalogue import Catalogue
 from edgerec.runtime.contents import Contents, read
 from edgerec.runtime.engine import Ranker, RowArray
 from edgerec.runtime.exact import best, column_cosines, row_products
 from edgerec.runtime.layout import FloatArray
+from edgerec.runtime.many import TEXT_WEIGHT, answer_text, recommend_many
 from edgerec.runtime.overlay import Overlay, identity, load_overlay
-from edgerec.runtime.ranking import Request, Wishes, answer, check_request
+from edgerec.runtime.ranking import Request, Wishes, answer, check_request, positive
 from edgerec.runtime.session import Session
 from edgerec.runtime.snapshot import restore
 from edgerec.runtime.text import TextEncoder
@@ -105,6 +106,35 @@ class Recommender:
             rows = []
         return self.answer(session, k, exclude_seen, candidates, skip_unknown, rows, **wishes)
 
+    def recommend_many(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        exclude_seen: bool | None = None,
+        skip_unknown: bool = False,
+    ) -> list[list[Recommendation]]:
+        """Return an answer per history, as ``recommend`` gives it, at one call of the graph for 64 histories.
+
+        Raises:
+            UnknownItemError: An id is not in the catalogue.
+            UsageError: k is below 1, or the histories are no sequences of ids.
+        """
+        return recommend_many(self, histories, k, exclude_seen, skip_unknown)
+
+    def answer_text(
+        self, text: str, history: Sequence[str] = (), k: int = 10, weight: float = TEXT_WEIGHT
+    ) -> list[Recommendation]:
+        """Return the items that answer a text, such as replies to a ticket, and suit what the user took before.
+
+        The score is ``weight * search + (1 - weight) * recommendation``: the cosine to the text, and the score after
+        the history, each standardised over the catalogue (mean 0, deviation 1). Without a history it is the search's.
+
+        Raises:
+            UnknownItemError: An id is not in the catalogue.
+            UsageError: The text is empty, k is below 1, or the weight is outside 0 .. 1.
+        """
+        return self.named(*answer_text(self, text, history, positive(k, "k"), weight))
+
     def session(self, keep_history: bool = False, seconds_per_event: float | None = None) -> Session:
         """Start a session without events.
 
@@ -170,7 +200,7 @@ class Recommender:
 
     def text_scores(self, overlay: Overlay, query: str) -> FloatArray:
         """Return the cosine of every item's text with a query's, float32 by row; -inf where there is no item."""
-        if not isinstance(query, str) or not query.strip():
+        if not is_text(query) or not query.strip():
             raise UsageError(f"got the query {query!r}; expected some text")
         vector = self.encoder.encode([query]).text[0]
         scores = row_products(self.contents.text_codes, self.contents.text_scale, vector)
@@ -291,10 +321,3 @@ class Recommender:
         if (place := overlay.places.get(row)) is None:
             return Recommendation(self.contents.ids[row - 1], self.contents.titles[row - 1], score)
         return Recommendation(overlay.items[place].id, overlay.items[place].title, score)
-
-
-def positive(value: int, name: str) -> int:
-    """Return a whole number of at least 1, or refuse it by name."""
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise UsageError(f"got {name} = {value!r}; expected a whole number of at least 1")
-    return int(value)

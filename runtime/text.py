@@ -65,7 +65,7 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of at least one text."""
-        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        encoded = self.tokens(texts)
         order = np.argsort([len(tokens) for tokens in encoded], kind="stable")  # like lengths together: little padding
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
         parts = [self._run([encoded[place] for place in batch]) for batch in batches]
@@ -78,6 +78,10 @@ class TextEncoder:
                 f"dimensions; expected {expected}: export the bundle again"
             )
         return vectors
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of texts, as many as the encoder reads."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
     def _run(self, encoded: list[list[int]]) -> list[FloatArray]:
         ids = np.zeros((len(encoded), max(1, *map(len, encoded))), np.int64)

@@ -155,6 +155,30 @@ def test_an_added_item_scores_as_the_exported_cold_item_of_the_same_text(student
     assert scores["new"] == pytest.approx(scores["cold"], abs=0.1)  # the one in an INT8 table
 
 
+def test_items_exported_with_the_bundle_rank_as_items_added_on_the_device(
+    student: Path, bundle: Path, tmp_path: Path
+) -> None:
+    from edgerec.runtime import Recommender
+
+    later = {"n1": "Title red 3", "n2": "Title blue 8 영화", "n3": "red"}
+    lines = [f"{item},{title}" for item, title in later.items()]
+    (tmp_path / "later.csv").write_text("item_id,title\n" + "\n".join(lines), encoding="utf-8")
+    run("export", student, "--add", tmp_path / "later.csv", "--out", tmp_path / "with.edgerec")
+    run("verify", tmp_path / "with.edgerec")
+    exported, added = Recommender.load(tmp_path / "with.edgerec"), Recommender.load(bundle)
+    added.add_items(later)
+    for history in ([], ["i3"], ["i3", "n1"], ["n3", "n2", "n3"], ["cold", "i1"]):
+        found, wanted = exported.recommend(history, 20), added.recommend(history, 20)
+        assert [one.item for one in found] == [one.item for one in wanted]
+        assert [one.score for one in found] == pytest.approx([one.score for one in wanted], abs=1e-4)
+    assert [one.item for one in exported.search("red 3", 20)] == [one.item for one in added.search("red 3", 20)]
+    assert [one.item for one in exported.similar("n1", 20)] == [one.item for one in added.similar("n1", 20)]
+    with pytest.raises(UsageError, match="'n1', 'n2', 'n3' are in the catalogue already"):
+        from edgerec.export.latecomers import add_catalogue
+
+        add_catalogue(tmp_path / "with.edgerec", tmp_path / "later.csv")
+
+
 def test_a_graph_that_computes_something_else_stops_the_export_and_nothing_is_written(
     student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
