@@ -13,7 +13,7 @@ import click
 from edgerec.commands import data_options, encoding_progress, json_option, load_data, split_option
 
 KS = (10, 5, 20)
-PARTS = ("main", "ablation", "sparsity")  # of a study
+PARTS = ("main", "ablation", "sparsity", "compression")  # of a study
 OWN_OPTIONS = {"main": "--run", "ablation": "--steps", "sparsity": "--init-from"}  # what one part alone takes
 
 
@@ -146,7 +146,7 @@ def conduct(
         UsageError: There is no folder, or of ``own``, what one part alone takes, another part's was given.
     """
     from edgerec.errors import UsageError
-    from edgerec.export import ablation, sparsity, study
+    from edgerec.export import ablation, compression_study, sparsity, study
     from edgerec.files import write_bytes, write_json
     from edgerec.sources import fetch
 
@@ -161,9 +161,12 @@ def conduct(
         "main": (study.run_study, study.report),
         "ablation": (ablation.run_ablation, ablation.report),
         "sparsity": (sparsity.run_sparsity, sparsity.report),
+        "compression": (compression_study.run_compression, compression_study.report),
     }
     run, report = parts[part]
-    result = run(dataset, divided, encoder or fetch("minilm-l6", offline), folder, say, study.Plan(seeds), own[part])
+    result = run(
+        dataset, divided, encoder or fetch("minilm-l6", offline), folder, say, study.Plan(seeds), own.get(part)
+    )
     if out:
         write_json(out, result)
         write_bytes(out.with_suffix(".md"), report(result).encode())

@@ -23,7 +23,14 @@ COMMANDS = {
         "Train a cross-encoder: a second teacher that reranks what the first one finds.",
     ),
     "distill": ("edgerec.distill.commands", "Distill a teacher's text encoder into a small student."),
-    "export": ("edgerec.export.commands", "Compile a teacher or student folder into one .edgerec file."),
+    "export": (
+        "edgerec.export.commands",
+        "Compile a teacher or student folder into one .edgerec file, or for another engine.",
+    ),
+    "quantize": (
+        "edgerec.export.commands",
+        "Measure a model's file in every precision, and write the best one within an accuracy budget.",
+    ),
     "verify": ("edgerec.runtime.commands", "Replay a bundle's golden requests on this device."),
     "evaluate": (
         "edgerec.benchmarks.commands",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,13 @@ class Answer(NamedTuple):
     user: FloatArray
 
 
-def open_graph(bundle: Bundle, name: str, threads: int, tables: Mapping[str, NDArray[Any]]) -> Any:
+def open_graph(
+    bundle: Bundle,
+    name: str,
+    threads: int,
+    tables: Mapping[str, NDArray[Any]],
+    entries: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     """Open a graph of the bundle, from memory; it can read no file.
 
     onnxruntime uses ``tables`` in place where they are given both as external initializers, which stand for the files
@@ -43,6 +50,7 @@ def open_graph(bundle: Bundle, name: str, threads: int, tables: Mapping[str, NDA
         name: The member that holds the graph.
         threads: Threads within one operator.
         tables: What the graph's external initializers stand for, by name: views of the mapped file.
+        entries: Further session options of onnxruntime, such as ``session.x64quantprecision``.
 
     Raises:
         BundleError: The graph asks for a file that is not among ``tables``, or onnxruntime cannot open it.
@@ -56,9 +64,11 @@ def open_graph(bundle: Bundle, name: str, threads: int, tables: Mapping[str, NDA
     options.log_severity_level = 4  # errors arrive as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
     values = [runtime.OrtValue.ortvalue_from_numpy(table) for table in tables.values()]
-    for table, value in zip(tables, values, strict=True):
-        options.add_initializer(table, value)
+    for table, shared in zip(tables, values, strict=True):
+        options.add_initializer(table, shared)
     if tables:
         options.add_external_initializers(list(tables), values)
     try:
@@ -81,7 +91,9 @@ def check_externals(bundle: Bundle, name: str, tables: Mapping[str, NDArray[Any]
     try:
         strange = [one for one in externals(bundle[name]) if one.name not in tables or one.location != one.name]
     except ValueError as error:
-        raise BundleError(f"{bundle.path}: {name} cannot be opened: it is no ONNX file ({error}); export the bundle again") from error
+        raise BundleError(
+            f"{bundle.path}: {name} cannot be opened: it is no ONNX file ({error}); export the bundle again"
+        ) from error
     if strange:
         raise BundleError(
             f"{bundle.path}: {name} asks for the file {strange[0].location!r} as {strange[0].name!r}; expected no file "

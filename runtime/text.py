@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,20 +36,33 @@ class Vectors(NamedTuple):
 class TextEncoder:
     """Texts to vectors.
 
+    Args:
+        bundle: An open bundle.
+        model: Its manifest's ``model``.
+        threads: Threads within one operator.
+        entries: Further session options of onnxruntime.
+
     Raises:
         MissingExtraError: ``tokenizers`` is not installed (at the first text).
         BundleError: The tokenizer or the graph cannot be opened (at the first text).
     """
 
-    def __init__(self, bundle: Bundle, model: Mapping[str, Any], threads: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        model: Mapping[str, Any],
+        threads: int,
+        entries: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._bundle = bundle
         self._max_tokens = model["max_tokens"]
         self._size = model["embedding_size"]
         self._threads = threads
+        self._entries = entries
 
     @cached_property
     def _session(self) -> Any:
-        return open_graph(self._bundle, ENCODER, self._threads, {})
+        return open_graph(self._bundle, ENCODER, self._threads, {}, self._entries)
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -11,12 +11,15 @@ from edgerec.benchmarks.documents import RESULTS, filled
 from edgerec.errors import DataError
 from edgerec.export.study import report
 
-QUALITY = Path(__file__).parents[1] / "docs" / "quality.md"
+DOCUMENTS = sorted(
+    path for path in (Path(__file__).parents[1] / "docs").glob("*.md") if "<!-- begin" in path.read_text("utf-8")
+)
 STUDIES = sorted(RESULTS.glob("quality-*.json"))
 
 
-def test_quality_is_what_the_results_say() -> None:
-    document = QUALITY.read_text("utf-8")
+@pytest.mark.parametrize("path", DOCUMENTS, ids=[path.stem for path in DOCUMENTS])
+def test_a_document_is_what_the_results_say(path: Path) -> None:
+    document = path.read_text("utf-8")
     assert filled(document) == document
 
 

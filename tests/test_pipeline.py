@@ -93,9 +93,8 @@ def test_the_bundle_recommends_the_next_of_the_ring_and_verifies(bundle: Path) -
 
 @pytest.mark.parametrize("precision", ["fp32", "int8-dynamic"])
 def test_a_teacher_can_ship_too(teacher: Path, tmp_path: Path, precision: str) -> None:
-    result = json.loads(
-        run("export", teacher, "--precision", precision, "--out", tmp_path / "t.edgerec", "--json").stdout
-    )
+    exported = run("export", teacher, "--precision", precision, "--out", tmp_path / "t.edgerec", "--json").stdout
+    result = json.loads(exported)["targets"]["onnx"]
     assert result["parity"]["top10_overlap_with_fp32"] > 0.9
     assert result["parity"]["largest_text_distance"] < (1e-5 if precision == "fp32" else 0.1)
 
@@ -115,7 +114,9 @@ def test_a_static_student_of_two_teachers_ships_searches_and_adds_items(
     info = json.loads((out / "model.json").read_text("utf-8"))
     assert info["sizes"] == {"hidden": 8} and info["recipe"]["weights"]["hidden"] == 0.1
     assert [one["name"] for one in info["further_teachers"]] == ["itemknn", str(teacher)]
-    parity = json.loads(run("export", out, "--precision", precision, "--out", path, "--json").stdout)["parity"]
+    parity = json.loads(run("export", out, "--precision", precision, "--out", path, "--json").stdout)["targets"][
+        "onnx"
+    ]["parity"]
     assert parity["largest_text_distance"] < (1e-5 if precision == "fp32" else 0.02)
     recommender = Recommender.load(path)
     assert recommender.search("Title red 5 영화 🎉", 1)[0].item == "i5"
