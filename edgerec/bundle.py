@@ -58,7 +58,7 @@ def write_members(path: Path, members: Mapping[str, bytes | memoryview]) -> None
             start = archive.start_dir + LOCAL_HEADER.size + len(name.encode()) + 4
             padding = -start % ALIGNMENT
             info.extra = struct.pack("<HH", PADDING_ID, padding) + bytes(padding)
-            archive.writestr(info, data)  # type: ignore[arg-type]  # takes any buffer of bytes
+            archive.writestr(info, data)
 
 
 def sign(path: Path, private_key: bytes, out: Path) -> None:
@@ -81,7 +81,7 @@ def sign(path: Path, private_key: bytes, out: Path) -> None:
 
 
 def is_plain(name: str) -> bool:
-    """Tell whether a member's name stays inside the folder that it would be extracted to, and is written one way only."""
+    """Tell whether a member's name stays inside the folder that it is extracted to, and is written in the only way."""
     path = PurePosixPath(name)
     escapes = path.is_absolute() or ".." in path.parts or any(character in name for character in "\\:")
     return name.isprintable() and name == str(path) and bool(path.parts) and not escapes
@@ -109,7 +109,9 @@ class Bundle:
 
     def __init__(self, path: Path, key: signing.Key | None = None) -> None:
         self.path = Path(path)
-        public_key = None if key is None else signing.public_key(key)  # first: a key that cannot be used is no bundle's fault
+        public_key = (
+            None if key is None else signing.public_key(key)
+        )  # first: a key that cannot be used is no bundle's fault
         try:
             self._members = self._open()
             if public_key is not None:
@@ -155,7 +157,9 @@ class Bundle:
 
     def _check_signature(self, public_key: signing.PublicKey) -> None:
         if SIGNATURE not in self._members:
-            raise self._refusal("is not signed, and a key was given", "get it from who holds the key, or edgerec sign it")
+            raise self._refusal(
+                "is not signed, and a key was given", "get it from who holds the key, or edgerec sign it"
+            )
         if not signing.holds(self._members[MANIFEST], self._members[SIGNATURE], public_key):
             raise self._refusal("was changed after it was signed, or signed with another key", "get it again")
 

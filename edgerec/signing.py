@@ -35,9 +35,7 @@ def generate(private: Path, public: Path) -> None:
     secret = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
     with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(secret)
-    public.write_bytes(
-        key.public_key().public_bytes(forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo)
-    )
+    public.write_bytes(key.public_key().public_bytes(forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo))
 
 
 def sign(content: bytes, private_key: bytes) -> bytes:
@@ -64,7 +62,7 @@ def public_key(key: Key) -> PublicKey:
     try:
         return parsed(key if isinstance(key, bytes) else Path(key).read_bytes(), "public")
     except OSError as error:
-        raise UsageError(f"the key {key} cannot be read ({error}); expected an Ed25519 public key in PEM") from error
+        raise UsageError(f"the key {key!r} cannot be read ({error}); expected an Ed25519 public key in PEM") from error
 
 
 def parsed(pem: bytes, kind: str) -> Any:
@@ -73,10 +71,11 @@ def parsed(pem: bytes, kind: str) -> Any:
     expected = keys.Ed25519PrivateKey if kind == "private" else keys.Ed25519PublicKey
     try:
         key = forms.load_pem_private_key(pem, None) if kind == "private" else forms.load_pem_public_key(pem)
-    except (ValueError, TypeError, library("exceptions").UnsupportedAlgorithm) as error:
-        key = error
+    except (ValueError, TypeError, library("exceptions").UnsupportedAlgorithm):
+        key = None
     if not isinstance(key, expected):
-        raise UsageError(f"got {type(key).__name__}; expected an Ed25519 {kind} key in PEM, as edgerec keygen makes it")
+        got = "no such key" if key is None else type(key).__name__
+        raise UsageError(f"got {got}; expected an Ed25519 {kind} key in PEM, as edgerec keygen makes it")
     return key
 
 

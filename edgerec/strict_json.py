@@ -31,7 +31,7 @@ def parse(data: bytes | memoryview, largest: int = LARGEST) -> Any:
 
 
 def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs of an object as a dict, or refuse a name that stands twice: readers differ on which one counts."""
+    """Return the pairs of an object as a dict, or refuse a name that stands twice: readers differ on which counts."""
     made = dict(pairs)
     if len(made) != len(pairs):
         raise ValueError("JSON with a name twice in one object")

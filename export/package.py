@@ -128,7 +128,7 @@ def write(
         TOKENIZER: prepared.tokenizer.to_str().encode(),
         GOLDENS: goldens(shipped, prepared.histories, prepared.texts, prepared.vectors, tolerance),
         **members,
-        **optional_members(checkpoint.texts, checkpoint.columns),
+        **optional_members(prepared.checkpoint.texts, prepared.checkpoint.columns),
     }
     manifest = {"model": model, "precision": {"text_encoder": precision, "tables": "int8"}}
     manifest |= {**origin(prepared.checkpoint), **(more or {})}

@@ -1,7 +1,7 @@
 """Bundles of random towers, for what needs a file but no training: scale, fuzzing.
 
-``python -m edgerec.export.synthetic --items 1000000 --out random.edgerec``. The text encoder is a static one with a random
-table: a text vector is the normalised mean of its words' vectors.
+``python -m edgerec.export.synthetic --items 1000000 --out random.edgerec``. The text encoder is a static one with a
+random table: a text vector is the normalised mean of its words' vectors.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def random_tower(items: int, embedding_size: int, seed: int = 0, shared: bool = 
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     words = rng.integers(1, len(WORDS), (items, 3))
     return Tower(
-        decays=np.float32([0.5, 0.98]),
-        mix=np.float32([1, 0.5]),
+        decays=np.array([0.5, 0.98], np.float32),
+        mix=np.array([1, 0.5], np.float32),
         scale=8.0,
         item_out=rng.normal(size=(items, embedding_size)).astype(np.float32),
         item_in=None if shared else rng.normal(size=(items, embedding_size)).astype(np.float32),
@@ -41,15 +41,15 @@ def random_tower(items: int, embedding_size: int, seed: int = 0, shared: bool = 
         text=text,
         ids=[f"item-{row}" for row in range(1, items + 1)],
         titles=[" ".join(WORDS[word] for word in line) for line in words.tolist()],
-        repeat_decays=np.float32([0.9] if repeats else []),
-        repeat_weights=np.float32([2] if repeats else []),
+        repeat_decays=np.array([0.9] if repeats else [], np.float32),
+        repeat_weights=np.array([2] if repeats else [], np.float32),
     )
 
 
 def static_encoder(embedding_size: int, seed: int = 0) -> bytes:
     """Return ``item_encoder.onnx`` of a random table with a row per word."""
     rows = np.random.default_rng(seed).normal(size=(len(WORDS), embedding_size)).astype(np.float32)
-    constants = {"table": rows, "first": np.int64([1]), "last": np.int64([2]), "none": np.float32(0)}
+    constants = {"table": rows, "first": np.array([1]), "last": np.array([2]), "none": np.float32(0)}
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["words"]),
         helper.make_node("Cast", ["attention_mask"], ["valid"], to=TensorProto.FLOAT),
@@ -67,7 +67,8 @@ def static_encoder(embedding_size: int, seed: int = 0) -> bytes:
     ]
     shapes: dict[str, list[Any]] = dict.fromkeys(("text_vector", "item_in", "item_out"), ["b", embedding_size])
     outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in {**shapes, "bias": ["b"]}.items()
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in {**shapes, "bias": ["b"]}.items()
     ]
     initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "encoder", inputs, outputs, initializers)

@@ -17,7 +17,6 @@ from edgerec.errors import BundleError
 from edgerec.runtime.ids import ORDER, SortedRows
 from edgerec.runtime.layout import CodeArray, FloatArray, members_of
 
-
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 MOST_ROWS = 2**31 - 1  # rows are int32 elsewhere
 MOST_DIMENSIONS = 2**14
@@ -33,6 +32,12 @@ def is_count(value: Any, most: int = MOST_ROWS) -> bool:
 def is_number(value: Any) -> bool:
     """Tell whether a JSON value is a number that float32 can hold."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_FLOAT32
+
+
+def is_cell(value: Any) -> bool:
+    """Tell whether a value can stand in a column."""
+    several = isinstance(value, list | tuple | set | frozenset) and all(isinstance(one, str) for one in value)
+    return value is None or isinstance(value, str) or is_number(value) or several
 
 
 def are_numbers(value: Any) -> bool:
@@ -86,7 +91,7 @@ class Strings:
     def fault(self) -> str | None:
         """Return why some string could not be read, or None."""
         offsets = self._offsets
-        if offsets[0] or offsets[-1] != len(self._text) or (offsets[1:] < offsets[:-1]).any():
+        if not len(offsets) or offsets[0] or offsets[-1] != len(self._text) or (offsets[1:] < offsets[:-1]).any():
             return "offsets do not rise from 0 to the size of the text"
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
@@ -221,12 +226,14 @@ def view(bundle: Bundle, model: Mapping[str, Any]) -> Contents:
         for name in ("bias.f32", "popularity.f32", *(f"{table}.scale" for table in tables))
     }
     external |= {f"{table}.i8": np.frombuffer(bundle[f"{table}.i8"], np.int8).reshape(d, n) for table in tables}
+    ids, titles = (Strings(bundle[f"{name}.offsets"], bundle[f"{name}.utf8"]) for name in ("ids", "titles"))
     return Contents(
         model,
         external,
         np.frombuffer(bundle["text.i8"], np.int8).reshape(n, d),
         np.frombuffer(bundle["text.scale"], "<f4"),
-        *(Strings(bundle[f"{name}.offsets"], bundle[f"{name}.utf8"]) for name in ("ids", "titles")),
+        ids,
+        titles,
         np.frombuffer(bundle[ORDER], "<u4") if ORDER in bundle.manifest["members"] else None,
     )
 

@@ -1,8 +1,8 @@
 """What an ONNX file would read from outside itself, found without the onnx package.
 
-A tensor can name a file by path, offset and length, and onnxruntime opens it: a hostile graph could ask for any file that
-the process may read. So all tensors are found first: messages of the protobuf wire format (length-delimited, as
-https://protobuf.dev/programming-guides/encoding describes it) are walked along the fields of onnx.proto that lead to one.
+A tensor can name a file by path, offset and length, and onnxruntime opens it: a hostile graph could ask for any file
+that the process may read. So all tensors are found first: messages of the protobuf wire format are walked along the
+fields of onnx.proto that lead to one (https://protobuf.dev/programming-guides/encoding).
 """
 
 from __future__ import annotations
