@@ -15,7 +15,7 @@ import reprlib
 import struct
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from edgerec import signing, strict_json
@@ -82,9 +82,8 @@ def sign(path: Path, private_key: bytes, out: Path) -> None:
 
 def is_plain(name: str) -> bool:
     """Tell whether a member's name stays inside the folder that it is extracted to, and is written in the only way."""
-    path = PurePosixPath(name)
-    escapes = path.is_absolute() or ".." in path.parts or any(character in name for character in "\\:")
-    return name.isprintable() and name == str(path) and bool(path.parts) and not escapes
+    parts = name.split("/")
+    return name.isprintable() and not {"", ".", ".."} & set(parts) and not {"\\", ":"} & set(name)
 
 
 def digest(data: bytes | memoryview) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -101,10 +101,23 @@ def check_externals(bundle: Bundle, name: str, tables: Mapping[str, NDArray[Any]
         )
 
 
+def run(bundle: Bundle, name: str, session: Any, outputs: Sequence[str], feed: Mapping[str, Any]) -> list[Any]:
+    """Return what an opened graph answers.
+
+    Raises:
+        BundleError: onnxruntime cannot run it.
+    """
+    try:
+        return session.run(outputs, feed)
+    except Exception as error:  # onnxruntime's errors share no base class below Exception
+        raise BundleError(f"{bundle.path}: {name} cannot run here ({error}); export the bundle again") from error
+
+
 class Ranker:
     """``recommender.onnx`` with its tables."""
 
     def __init__(self, bundle: Bundle, contents: Contents, threads: int) -> None:
+        self._bundle = bundle
         self._session = open_graph(bundle, GRAPH, threads, contents.external)
         given = self._session.get_inputs() + self._session.get_overridable_initializers()
         names = sorted(node.name for node in given)
@@ -146,4 +159,4 @@ class Ranker:
             feed["score_offset"] = offset
         if memory is not None and memory[0].size:
             feed |= {"repeat_rows": memory[0][None], "repeat_memory": memory[1][None]}
-        return Answer(*self._session.run(OUTPUTS, feed))
+        return Answer(*run(self._bundle, GRAPH, self._session, OUTPUTS, feed))

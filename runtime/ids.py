@@ -2,7 +2,8 @@
 
 A dict of a million ids takes about a second and more memory than the item table. So a large bundle holds
 ``ids.order``, uint32 [N]: the places of the ids in the order of their UTF-8 bytes. It is searched by bisection, in 20
-steps for a million, and nothing is built; what it finds is compared with the id itself, so a wrong order loses items, and mixes none up.
+steps for a million, and nothing is built. What it finds is compared with the id itself, so a wrong order loses items,
+and mixes none up.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ class Recommender:
     def _apply(self, paths: Sequence[str | Path], held: int) -> None:
         """Apply deltas together, but for those up to the version ``held``."""
         read = (read_delta(Path(path), self.contents.embedding_size, self._key) for path in paths)
-        deltas = [delta for delta in read if delta.version > held]
+        deltas = [delta for delta in read if not 0 < delta.version <= held]
         with self._changing:
             overlay = self.overlay
             for delta in deltas:

@@ -38,9 +38,7 @@ def signed(path: Path, keys: tuple[Path, Path]) -> Path:
     return out
 
 
-def test_a_signed_file_holds_the_same_and_the_original_stays(
-    path: Path, signed: Path, keys: tuple[Path, Path]
-) -> None:
+def test_a_signed_file_holds_the_same_and_the_original_stays(path: Path, signed: Path, keys: tuple[Path, Path]) -> None:
     bundle = Bundle(signed, keys[1])
     assert bytes(bundle[MANIFEST]) == bytes(Bundle(path)[MANIFEST])
     assert {name: bytes(bundle[name]) for name in MEMBERS} == MEMBERS
