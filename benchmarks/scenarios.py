@@ -5,8 +5,8 @@ multi-stream    the same with queries of STREAMS samples
 server          queries arrive at random moments (Poisson) and wait for each other; latency counts from the arrival
 offline         all samples are there at once; what counts is samples a second
 
-A run lasts until both its duration and its count are reached. Departures from LoadGen: one thread issues and answers, as
-on a device that serves one user, and offline asks batches until the run is over, in place of one query of known size.
+A run lasts until both its duration and its count are reached. Departures from LoadGen: one thread issues and answers,
+as on a device that serves one user; offline asks batches until the run is over, in place of one query of known size.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class Watch:
         self._clock, self._sleep, self._last = clock, sleep, clock()
 
     def __call__(self) -> int:
+        """Return nanoseconds."""
         now = self._clock()
         if now < self._last:
             raise RuntimeError(f"the clock went backwards by {self._last - now} ns")
@@ -150,7 +151,8 @@ def run(ask: Ask, inputs: Sequence[Any], plan: Plan, watch: Watch | None = None)
 
 def closed_loop(ask: Ask, inputs: Sequence[Any], plan: Plan, watch: Watch, size: int) -> Run:
     """Send the next query of ``size`` samples when the last is answered."""
-    draw, keeper, latencies = drawer(plan.sample_seed, len(inputs)), Keeper(plan.sample_seed), []
+    draw, keeper = drawer(plan.sample_seed, len(inputs)), Keeper(plan.sample_seed)
+    latencies: list[float] = []
     first = watch()
     end = first + int(plan.seconds / NANO)
     while len(latencies) < plan.count or watch() < end:
@@ -166,7 +168,8 @@ def closed_loop(ask: Ask, inputs: Sequence[Any], plan: Plan, watch: Watch, size:
 def server(ask: Ask, inputs: Sequence[Any], plan: Plan, watch: Watch) -> Run:
     """Answer queries that arrive ``plan.rate`` times a second, in the order of their arrival."""
     assert plan.rate
-    draw, keeper, latencies = drawer(plan.sample_seed, len(inputs)), Keeper(plan.sample_seed), []
+    draw, keeper = drawer(plan.sample_seed, len(inputs)), Keeper(plan.sample_seed)
+    latencies: list[float] = []
     gaps, arrival = np.random.default_rng(plan.schedule_seed), 0.0
     first, late = watch(), 0
     while len(latencies) < plan.count or arrival < plan.seconds:
@@ -207,7 +210,8 @@ def search(ask: Ask, inputs: Sequence[Any], plan: Plan, watch: Watch) -> Run:
 
 def drawer(seed: int, n: int) -> Callable[[], int]:
     """Return a function that draws the next sample's number; a thousand at a time, to cost little."""
-    rng, waiting = np.random.default_rng([seed, 0]), []
+    rng = np.random.default_rng([seed, 0])
+    waiting: list[int] = []
 
     def draw() -> int:
         if not waiting:

@@ -20,6 +20,12 @@ class RepeatMemory:
         self._decays = decays
         self._left: dict[int, tuple[FloatArray, int]] = {}  # row -> float32 [R], and the number of its last event
 
+    def copy(self) -> RepeatMemory:
+        """Return the same memories, to go on by themselves."""
+        made = RepeatMemory(self._decays)
+        made.events, made._left = self.events, dict(self._left)
+        return made
+
     def observe(self, row: int) -> None:
         """Take note of an event, in O(R)."""
         self.events += 1

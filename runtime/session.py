@@ -27,6 +27,12 @@ class Session:
         self.seen: set[int] = set()
         self.memory = RepeatMemory(recommender.contents.repeat_decays)
 
+    def fork(self) -> Session:
+        """Return a session that starts where this one stands and goes on by itself."""
+        made = Session(self._recommender)
+        made.state, made.seen, made.memory = self.state.copy(), set(self.seen), self.memory.copy()
+        return made
+
     def observe(self, *items: str) -> None:
         """Take note of events, oldest first; either all of them or, after an error, none.
 
