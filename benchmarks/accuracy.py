@@ -32,9 +32,9 @@ def quality(answers: Sequence[Sequence[str]], data: Dataset, split: Split) -> di
 
 
 def overlap(answers: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> float:
-    """Return the mean share of the reference's items that an answer holds."""
+    """Return the mean share of the reference's items that an answer holds; all of none, where there are none."""
     pairs = zip(answers, reference, strict=True)
-    return float(np.mean([len({*one} & {*other}) / max(len(other), 1) for one, other in pairs]))
+    return float(np.mean([len({*one} & {*other}) / len(other) if other else 1.0 for one, other in pairs]))
 
 
 def tower(contents: Contents) -> Tower:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgerec.benchmarks.accuracy import accuracy_rows
 from edgerec.benchmarks.adapters import KINDS
-from edgerec.benchmarks.devices import DEVICES, peer, targets
+from edgerec.benchmarks.compare import subjects
+from edgerec.benchmarks.devices import DEVICES, of_device, peer, targets
 from edgerec.benchmarks.environment import environment
-from edgerec.benchmarks.harness import SCHEMA, Bench, Say, Settings, described, measure, settings_json
+from edgerec.benchmarks.harness import Bench, Say, Settings, described, measure, settings_json
 from edgerec.benchmarks.inputs import from_bundle, from_data
 from edgerec.benchmarks.processes import Limits
+from edgerec.benchmarks.scenarios import SCENARIOS
+from edgerec.benchmarks.schema import NAME
 from edgerec.errors import UsageError
 from edgerec.interactions import Dataset, Split
 
@@ -62,7 +66,7 @@ def measured(
     shipped = {one.name: one.file for one in chosen if one.file and one.file.suffix == ".edgerec"}
     files = {one.name: one.file for one in chosen}
     return {
-        "schema": SCHEMA,
+        "schema": NAME,
         "environment": before,
         "settings": settings_json(settings),
         "inputs": described(inputs, data[0].name if data else bundles[0].name),
@@ -71,6 +75,20 @@ def measured(
         "audits": found["audits"],
         "accuracy": accuracy_rows(found["answers"], inputs, files, shipped, data),
     }
+
+
+def side_by_side(
+    a: Path, b: Path, kinds: Sequence[str], seconds: float, rounds: int, threads: int, say: Say
+) -> list[dict[str, Any]]:
+    """Measure two bundles in interleaved rounds, on the requests of A, and compare them; both may be one file."""
+    made = [
+        replace(of_device("cpu-ort", path.resolve(), tuple(kinds), threads)[0], name=side)
+        for side, path in zip("AB", (a, b), strict=True)
+    ]
+    inputs, settings = from_bundle(a), Settings(SCENARIOS[:1], {"seconds": seconds, "count": 100}, rounds, 0)
+    with tempfile.TemporaryDirectory(prefix="edgerec-bench-") as folder:
+        found = measure(made, Bench(inputs, Path(folder), settings, say))
+    return subjects(found, "A", "B")
 
 
 def loaded(source: str) -> tuple[Dataset, Split]:

@@ -20,6 +20,14 @@ def bench() -> None:
     """Measure speed, memory, start and accuracy; compare, report and audit."""
 
 
+def percent(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    """Return ``5%`` as 0.05."""
+    try:
+        return None if value is None else float(value.removesuffix("%")) / 100
+    except ValueError as error:
+        raise click.BadParameter(f"got {value}; expected a percentage such as 5%") from error
+
+
 @bench.command("run")
 @click.argument("bundles", nargs=-1, type=FILE)
 @click.option(
@@ -56,4 +64,79 @@ def run(out: Path | None, as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo(json.dumps(result))
     if any(cell["status"] == "failed" for cell in result["cells"]):
+        raise click.exceptions.Exit(1)
+
+
+@bench.command("compare")
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE)
+@click.option("--fail-if-slower", "limit", callback=percent, metavar="5%", help="Exit with 1 where B is shown to be.")
+@click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, default=KINDS, help="Of two bundles.")
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="Of each run of two bundles.")
+@click.option("--rounds", type=click.IntRange(3), default=7, show_default=True, help="Of two bundles.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of two bundles.")
+@json_option
+def compare(
+    a: Path,
+    b: Path,
+    limit: float | None,
+    kinds: tuple[str, ...],
+    seconds: float,
+    rounds: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Compare two results, or measure two bundles in interleaved pairs; B over A."""
+    from edgerec.benchmarks import compare as comparing
+    from edgerec.benchmarks.bench import side_by_side
+    from edgerec.benchmarks.schema import read
+    from edgerec.errors import UsageError
+
+    if (a.suffix == ".json") != (b.suffix == ".json"):
+        raise UsageError(f"got {a} and {b}; expected two results or two bundles")
+    if a.suffix == ".json":
+        rows = comparing.pairs(read(a), read(b))
+    else:
+        rows = side_by_side(a, b, kinds, seconds, rounds, threads, lambda line: click.echo(line, err=True))
+    click.echo(comparing.markdown(rows))
+    stopped = [] if limit is None else comparing.slower(rows, limit)
+    if as_json:
+        click.echo(json.dumps({"rows": rows, "limit": limit, "passes": not stopped}))
+    if stopped:
+        click.echo(f"{len(stopped)} of {len(rows)} cells are lost, or slower by more than {limit:.0%}", err=True)
+        raise click.exceptions.Exit(1)
+
+
+@bench.command("report")
+@click.argument("results", nargs=-1, type=FILE, required=True)
+@click.option("--out", type=FILE, required=True, help="An .html, .md or .csv file.")
+def report(results: tuple[Path, ...], out: Path) -> None:
+    """Write results as one page that works offline, as Markdown or as CSV."""
+    from edgerec.benchmarks.report import FORMATS
+    from edgerec.benchmarks.schema import read
+    from edgerec.errors import UsageError
+    from edgerec.files import write_bytes
+
+    if out.suffix not in FORMATS:
+        raise UsageError(f"got --out {out}; expected a file that ends in {', '.join(FORMATS)}")
+    found = {path.stem: read(path) for path in results}
+    write_bytes(out, FORMATS[out.suffix](found).encode())
+    click.echo(f"wrote {out}")
+
+
+@bench.command("audit")
+@click.argument("results", nargs=-1, type=FILE, required=True)
+@json_option
+def audit(results: tuple[Path, ...], as_json: bool) -> None:
+    """Say whether results can be believed: answers while timed, repeated inputs, goldens, the harness's own cost."""
+    from edgerec.benchmarks.audit import checks
+    from edgerec.benchmarks.schema import read
+
+    found = {str(path): checks(read(path)) for path in results}
+    for path, rows in found.items():
+        for row in rows:
+            click.echo(f"{'pass' if row['passes'] else 'FAIL'}  {path}: {row['what']}")
+    if as_json:
+        click.echo(json.dumps(found))
+    if not all(row["passes"] for rows in found.values() for row in rows):
         raise click.exceptions.Exit(1)

@@ -20,7 +20,6 @@ import numpy as np
 from edgerec.benchmarks import processes
 from edgerec.benchmarks.percentiles import stability
 
-SCHEMA = "edgerec-bench-1"
 VECTORS_EQUAL = 1e-4  # largest difference of a coordinate between two runs of one subject
 Say = Callable[[str], None]
 

@@ -81,24 +81,31 @@ def ratio_of_medians(
         seed: Of the bootstrap.
     """
     rng = np.random.default_rng(seed)
-    runs_a, runs_b = [np.asarray(run) for run in a], [np.asarray(run) for run in b]
-
-    def drawn(runs: Sequence[Values], chosen: NDArray[np.int64]) -> Values:
-        return np.array([np.median(rng.choice(runs[row], len(runs[row]))) for row in chosen])
-
-    found = np.empty(draws)
-    for draw in range(draws):
-        rows = rng.integers(0, len(runs_a), len(runs_a))
-        others = rows if paired else rng.integers(0, len(runs_b), len(runs_b))
-        found[draw] = middle(drawn(runs_a, rows), drawn(runs_b, others), paired)
-    medians_a, medians_b = (np.array([np.median(run) for run in runs]) for runs in (runs_a, runs_b))
+    medians_a, medians_b = (np.array([[np.median(run)] for run in runs]) for runs in (a, b))
+    drawn_a, drawn_b = (redrawn(runs, draws, rng) for runs in (a, b))
+    rows = rng.integers(0, len(a), (len(a), draws))
+    others = rows if paired else rng.integers(0, len(b), (len(b), draws))
+    found = middle(np.take_along_axis(drawn_a, rows, 0), np.take_along_axis(drawn_b, others, 0), paired)
     low, high = np.percentile(found, [2.5, 97.5])
-    return {"ratio": middle(medians_a, medians_b, paired), "low": float(low), "high": float(high), "paired": paired}
+    ratio = float(middle(medians_a, medians_b, paired)[0])
+    return {"ratio": ratio, "low": float(low), "high": float(high), "paired": paired}
 
 
-def middle(a: Values, b: Values, paired: bool) -> float:
-    """Return the median of the rounds' ratios b / a, or the ratio of the medians where rounds were not shared."""
-    return float(np.median(b / a)) if paired else float(np.median(b) / np.median(a))
+def redrawn(runs: Sequence[Sequence[float]], draws: int, rng: np.random.Generator) -> Values:
+    """Return the median of each run with its samples drawn anew, [runs, draws]."""
+    return np.array([np.median(rng.choice(np.asarray(run), (draws, len(run))), axis=1) for run in runs])
+
+
+def middle(a: Values, b: Values, paired: bool) -> Values:
+    """Return the median of the rounds' ratios b / a, or the ratio of the medians where rounds were not shared, [draws].
+
+    Args:
+        a: Medians of runs, [runs, draws].
+        b: Likewise.
+        paired: Which of the two.
+    """
+    found: Values = np.median(b / a, axis=0) if paired else np.median(b, axis=0) / np.median(a, axis=0)
+    return found
 
 
 def verdict(found: Mapping[str, Any]) -> str:

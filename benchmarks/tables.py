@@ -153,7 +153,11 @@ def audits(rows: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
             if first["passes"] is None
             else f"{verdict(first)}: {first['different']} of {first['answers']} differ"
         )
-        faster = second["reason"] if second["status"] != "measured" else f"{verdict(second)}: {second['faster']:.1%}"
+        faster = (
+            second["reason"]
+            if second["status"] != "measured"
+            else f"{verdict(second)}: {second['faster']:.1%} (at least {second['least']:.1%})"
+        )
         lines.append([row["subject"], row["kind"], same, faster])
     return header, lines
 
