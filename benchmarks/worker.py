@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgerec.benchmarks import adapters, machine
+from edgerec.benchmarks import adapters, machine, power
 from edgerec.benchmarks.percentiles import order_statistics, stability, summarise, windows
 from edgerec.benchmarks.scenarios import Plan, Watch, run
 from edgerec.errors import UsageError
@@ -28,8 +28,15 @@ def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Pla
     before = machine.memory()
     subject.prepare()
     adapters.observe(subject, kind, inputs)
-    prepared, heat, meter = machine.memory(), machine.clocks(), machine.Meter()
+    prepared, heat = machine.memory(), machine.clocks()
+    sensor, reason = power.find(gpu=getattr(subject, "device", "").startswith("cuda"))
+    baseline = power.idle(sensor) if sensor else None
+    meter, joules = machine.Meter(), power.Meter(sensor) if sensor else None
+    if joules:
+        joules.start()
     found = run(adapters.asker(subject), inputs, plan)
+    if joules:
+        joules.stop()
     milliseconds = found.latencies * 1e3
     return {
         "latency_ms": summarise(milliseconds),
@@ -45,6 +52,7 @@ def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Pla
             "threads": machine.threads(),
             **meter.read(),
         },
+        "energy": power.energy(sensor, joules, baseline, found.samples) if sensor and joules else power.nothing(reason),
         "kept": [[number, plain(answer)] for number, answer in found.kept],
         **found.extra,
     }
