@@ -107,7 +107,7 @@ def accuracy_rows(
         asks_items = one["kind"] in ("recommend", "session")
         if "answers" in one and one["device"] != "harness":
             path = bundles.get(one["subject"])
-            row["goldens"] = replayed[path] if path and one["device"] == "cpu-ort" else None
+            row["goldens"] = replayed[path] if path and one["device"] in ("cpu-ort", "jetson") else None
             if asks_items and data:
                 row["quality"] = quality(one["answers"], *data)
             if asks_items and path:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgerec.benchmarks import jetson
 from edgerec.benchmarks.accuracy import accuracy_rows
 from edgerec.benchmarks.adapters import KINDS
 from edgerec.benchmarks.compare import subjects
@@ -67,7 +68,7 @@ def measured(
     files = {one.name: one.file for one in chosen}
     return {
         "schema": NAME,
-        "environment": before,
+        "environment": {**before, "jetson": jetson.board()},
         "settings": settings_json(settings),
         "inputs": described(inputs, data[0].name if data else bundles[0].name),
         "cells": found["cells"],

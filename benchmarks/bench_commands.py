@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from edgerec.benchmarks.adapters import KINDS
 from edgerec.benchmarks.scenarios import SCENARIOS
@@ -47,15 +48,32 @@ def percent(ctx: click.Context, option: click.Parameter, value: str | None) -> f
 @click.option("--seed", type=int, default=0, show_default=True, help="Of samples, schedule and order.")
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds a process may take.")
 @click.option("--rss-limit-mb", type=float, default=4096.0, show_default=True, help="Memory a process may hold.")
+@click.option("--host", help="Measure over ssh on this machine, where edgerec and the files are.")
+@click.option("--remote-command", default="edgerec", show_default=True, help="What starts edgerec over there.")
+@click.option("--power-mode", type=int, help="Set nvpmodel's mode meanwhile (Jetson, root).  [default: left as it is]")
+@click.option("--jetson-clocks", is_flag=True, help="Fix a Jetson's clocks meanwhile (root).")
 @click.option("--out", type=FILE, help="File for the result as JSON; its tables go beside it as Markdown.")
 @json_option
-def run(out: Path | None, as_json: bool, **options: Any) -> None:
+def run(
+    host: str | None,
+    remote_command: str,
+    power_mode: int | None,
+    jetson_clocks: bool,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Measure bundles, model folders and peers: every cell in new processes, interleaved."""
     from edgerec.benchmarks.bench import measured
+    from edgerec.benchmarks.jetson import pinned, remote
     from edgerec.benchmarks.tables import markdown
-    from edgerec.files import write_bytes, write_json
+    from edgerec.files import cache_dir, write_bytes, write_json
 
-    result = measured(say=lambda line: click.echo(line, err=True), **options)
+    if host:
+        result = remote(host, remote_command, passed_on(click.get_current_context()))
+    else:
+        with pinned(power_mode, jetson_clocks, cache_dir() / "jetson_clocks"):
+            result = measured(say=lambda line: click.echo(line, err=True), **options)
     if out:
         write_json(out, result)
         write_bytes(out.with_suffix(".md"), markdown(result).encode())
@@ -65,6 +83,19 @@ def run(out: Path | None, as_json: bool, **options: Any) -> None:
         click.echo(json.dumps(result))
     if any(cell["status"] == "failed" for cell in result["cells"]):
         raise click.exceptions.Exit(1)
+
+
+def passed_on(ctx: click.Context) -> list[str]:
+    """Return the arguments of ``bench run`` for another machine: those given here, less where to measure and write."""
+    kept: list[str] = [str(path) for path in ctx.params["bundles"]]
+    for option in ctx.command.params:
+        name, value = option.name or "", ctx.params.get(option.name or "")
+        given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not given or name in ("bundles", "host", "remote_command", "out", "as_json"):
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        kept += [word for one in values for word in ([option.opts[0]] if one is True else [option.opts[0], str(one)])]
+    return kept
 
 
 @bench.command("compare")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from edgerec.benchmarks import jetson
 from edgerec.benchmarks.adapters import KINDS, Empty
 from edgerec.benchmarks.harness import Target
 from edgerec.bundle import Bundle
@@ -22,7 +24,8 @@ MISSING = {
     "tensorrt": "this version builds no TensorRT engine",
     "web": "this version has no web runtime",
 }
-DEVICES = (*BUNDLE_DEVICES, *TORCH_DEVICES, *MISSING)
+JETSON = "jetson"  # cpu-ort on the board itself
+DEVICES = (*BUNDLE_DEVICES, *TORCH_DEVICES, *MISSING, JETSON)
 TORCH_MODES = ("eager", "compiled")
 
 
@@ -57,6 +60,12 @@ def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int) -> 
     """Return one file's targets on one device."""
     suffix = f", {device}" + (f", {threads} threads" if threads > 1 else "")
     name = f"{path.name.removesuffix('.edgerec')}{suffix}"
+    if device == JETSON:
+        missing = None if jetson.board() else "this machine is no Jetson; run it there, or name it with --host"
+        return [
+            replace(one, device=JETSON, name=name, missing=missing)
+            for one in of_device("cpu-ort", path, kinds, threads)
+        ]
     if device in MISSING:
         return [Target(name, device, "", kinds, {"threads": threads}, path, missing=MISSING[device])]
     if device in BUNDLE_DEVICES:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,7 @@ def rails(sys: Path = SYS) -> dict[str, Sensor]:
     for label in sorted(sys.glob("bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*")):  # JetPack 4
         place, name = label.name.rpartition("_")[2], text(label)
         if name:
-            path = label.with_name(f"in_power{place}_input")
-            found[name] = Sensor(name, lambda path=path: number(path, MILLI))
+            found[name] = Sensor(name, partial(number, label.with_name(f"in_power{place}_input"), MILLI))
     return found
 
 
