@@ -32,7 +32,7 @@ from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.machine import Meter, affinity
 from edgerec.benchmarks.scenarios import Plan, run
 from edgerec.benchmarks.subjects import BundleSubject
-from edgerec.files import write_json
+from edgerec.files import write_bytes, write_json
 
 ROUNDS, SECONDS, COUNT = 7, 2.0, 300
 AGREE = 0.05
@@ -119,6 +119,25 @@ def process_start() -> dict[str, Any] | None:
     return {"hyperfine_ms": median, "own_ms": mine, "ratio": mine / median, "agrees": abs(mine / median - 1) <= AGREE}
 
 
+def report(result: Mapping[str, Any]) -> str:
+    """Return a result's table as Markdown."""
+    names = list(result["p50_ms"])
+    lines = [("", *names), ["---"] * (len(names) + 1)]
+    lines.append(("p50 ms, median over rounds", *(f"{np.median(values):.4f}" for values in result["p50_ms"].values())))
+    lines.append(
+        ("harness / referee, median of rounds", "", *(f"{result['harness_over'][name]:.3f}" for name in names[1:]))
+    )
+    lines.append(("agrees within 5%", "", "yes" if result["agrees_with_loadgen"] else "no", "not the same work"))
+    made = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    if start := result["process_start"]:
+        agrees = "within" if start["agrees"] else "not within"
+        made += (
+            f"\n\n`edgerec --version`: hyperfine {start['hyperfine_ms']:.0f} ms, own clock {start['own_ms']:.0f} ms "
+            f"({agrees} 5%). Other processes took {result['load']['foreign_cores']:.2f} cores meanwhile."
+        )
+    return made + "\n"
+
+
 def main(bundle: Path, inputs: Sequence[Any], out: Path) -> None:
     """Ask all referees in turn, and write medians by round, ratios and what agrees."""
     subject = BundleSubject("recommend", str(bundle))
@@ -146,6 +165,7 @@ def main(bundle: Path, inputs: Sequence[Any], out: Path) -> None:
         "process_start": process_start(),
     }
     write_json(out, result)
+    write_bytes(out.with_suffix(".md"), report(result).encode())
     sys.stdout.write(json.dumps({key: result[key] for key in ("p50_ms", "harness_over", "process_start")}) + "\n")
 
 

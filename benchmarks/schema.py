@@ -21,14 +21,20 @@ HEAD = {"subject": TEXT, "device": TEXT, "kind": {"enum": ["recommend", "session
 HEAD |= {"precision": MAYBE_TEXT, "threads": {"type": ["integer", "null"], "minimum": 1}}
 
 
-def record(required: Mapping[str, Any], **optional: Any) -> dict[str, Any]:
-    """Return the schema of an object with these keys and any others."""
-    return {"type": "object", "required": list(required), "properties": {**required, **optional}}
+def record(required: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object with these keys, and any others."""
+    return {"type": "object", "required": list(required), "properties": dict(required)}
 
 
 def listed(items: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of a list."""
     return {"type": "array", "items": items}
+
+
+def or_none(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of what may be missing, and is null then."""
+    kinds = schema["type"]
+    return {**schema, "type": [*([kinds] if isinstance(kinds, str) else kinds), "null"]}
 
 
 PERCENTILE = record({"value": AMOUNT, "bound": MAYBE_AMOUNT})
@@ -44,31 +50,65 @@ RUN = record(
         "seconds": AMOUNT,
         "memory": record({"before": {"type": "object"}, "prepared": {"type": "object"}, "after": {"type": "object"}}),
         "machine": record({"affinity": {"type": ["array", "null"]}, "foreign_cores": AMOUNT}),
-    },
-    energy=record({"net_joules_per_sample": {"type": ["number", "null"]}, "reason": MAYBE_TEXT}),
+        "energy": record({"net_joules_per_sample": MAYBE_AMOUNT, "reason": MAYBE_TEXT}),
+    }
 )
 CELL = record(
-    {**HEAD, "scenario": TEXT, "status": STATUS, "reason": MAYBE_TEXT, "runs": listed(RUN)},
-    latency_ms=LATENCY,
-    stable=FLAG,
-    samples_per_second=AMOUNT,
-    peak_mb=MAYBE_AMOUNT,
-    rate=MAYBE_AMOUNT,
+    {
+        **HEAD,
+        "scenario": TEXT,
+        "status": STATUS,
+        "reason": MAYBE_TEXT,
+        "runs": listed(RUN),
+        "latency_ms": or_none(LATENCY),
+        "stable": or_none(FLAG),
+        "samples_per_second": MAYBE_AMOUNT,
+        "peak_mb": MAYBE_AMOUNT,
+        "rate": MAYBE_AMOUNT,
+    }
 )
-AUDIT = record({"status": STATUS}, passes={"type": ["boolean", "null"]})
+AUDIT = {"status": STATUS, "reason": MAYBE_TEXT, "passes": or_none(FLAG)}
+MAYBE_COUNT, MAYBE_NUMBER = or_none(COUNT), {"type": ["number", "null"]}
+TEST01 = record({**AUDIT, "answers": MAYBE_COUNT, "different": MAYBE_COUNT})
+TEST04 = record({**AUDIT, "faster": MAYBE_NUMBER, "least": MAYBE_NUMBER})
+INTERVAL = record({"mean": AMOUNT, "low": AMOUNT, "high": AMOUNT})
+QUALITY = record({"ndcg": INTERVAL, "hr": INTERVAL, "cold_hr": MAYBE_AMOUNT, "cold_users": COUNT})
+LENGTH = record(dict.fromkeys(("least", "p50", "p90", "most"), AMOUNT))
+ACCURACY = record(
+    {
+        **HEAD,
+        "status": STATUS,
+        "sha256": MAYBE_TEXT,
+        "bytes": MAYBE_AMOUNT,
+        "overlap10": MAYBE_AMOUNT,
+        "quality": or_none(QUALITY),
+        "goldens": or_none(record({"passes": FLAG})),
+    }
+)
+COLD = record(
+    {**HEAD, "status": STATUS, "reason": MAYBE_TEXT, "total_ms": MAYBE_AMOUNT, "stages_ms": {"type": "object"}}
+)
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": NAME,
     **record(
         {
             "schema": {"enum": [NAME]},
-            "environment": record({"cpu": TEXT, "platform": TEXT, "python": TEXT, "packages": {"type": "object"}}),
-            "settings": record({"plan": {"type": "object"}, "rounds": COUNT, "limits": {"type": "object"}}),
-            "inputs": record({"source": TEXT}),
+            "environment": record(
+                {
+                    "cpu": TEXT,
+                    "platform": TEXT,
+                    "python": TEXT,
+                    "packages": record({"onnxruntime": MAYBE_TEXT}),
+                    "load_average": or_none(listed(AMOUNT)),
+                }
+            ),
+            "settings": record({"plan": record({"seconds": AMOUNT, "count": COUNT}), "rounds": COUNT}),
+            "inputs": record({"source": TEXT, "recommend": record({"n": COUNT, "length": LENGTH})}),
             "cells": listed(CELL),
-            "cold": listed(record({**HEAD, "status": STATUS, "reason": MAYBE_TEXT}, total_ms=MAYBE_AMOUNT)),
-            "audits": listed(record({**HEAD, "test01": AUDIT, "test04": AUDIT})),
-            "accuracy": listed(record({**HEAD, "status": STATUS, "sha256": MAYBE_TEXT, "bytes": MAYBE_AMOUNT})),
+            "cold": listed(COLD),
+            "audits": listed(record({**HEAD, "test01": TEST01, "test04": TEST04})),
+            "accuracy": listed(ACCURACY),
         }
     ),
 }
@@ -110,6 +150,17 @@ def list_faults(value: list[Any], schema: Mapping[str, Any], where: str) -> Iter
         yield from faults(entry, schema.get("items", {"type": list(TYPES)}), f"{where}[{place}]")
 
 
+def contradictions(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a result of the right shape says of itself that cannot be."""
+    for place, cell in enumerate(result["cells"]):
+        if cell["status"] == "measured" and (cell["latency_ms"] is None or not cell["runs"]):
+            yield f"the result.cells[{place}] is measured, and has no latencies"
+    for place, audit in enumerate(result["audits"]):
+        for name, figure in (("test01", "answers"), ("test04", "faster")):
+            if audit[name]["status"] == "measured" and None in (audit[name][figure], audit[name]["passes"]):
+                yield f"the result.audits[{place}].{name} is measured, and has no {figure}"
+
+
 def of_type(value: Any, kind: str) -> bool:
     """Tell whether a JSON value has a type of JSON Schema, where true is no number."""
     return isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
@@ -125,7 +176,7 @@ def read(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}); expected what `edgerec bench run --out` wrote") from error
-    if found := list(faults(result)):
+    if found := list(faults(result)) or list(contradictions(result)):
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise UsageError(f"{path} is no {NAME}: {'; '.join(found[:3])}{more}; measure again with `edgerec bench run`")
     whole: dict[str, Any] = result

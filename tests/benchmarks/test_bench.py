@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from edgerec.benchmarks import audit, compare, report
 from edgerec.benchmarks.bench_commands import bench
 from edgerec.benchmarks.percentiles import order_statistics, stability, summarise, windows
-from edgerec.benchmarks.schema import NAME, SCHEMA, faults
+from edgerec.benchmarks.schema import NAME, SCHEMA, contradictions, faults
 from edgerec.benchmarks.tables import csv_text, markdown
 
 
@@ -29,6 +29,7 @@ def run(samples: Any, number: int = 0) -> dict[str, Any]:
         "order_statistics_ms": order_statistics(samples),
         "stability": stability(windows(samples)),
         "samples_per_second": 1e3 / float(samples.mean()),
+        "energy": {"net_joules_per_sample": None, "reason": "no sensor"},
         "seconds": float(samples.sum()) / 1e3,
         "memory": {"before": {}, "prepared": {}, "after": {"peak_mb": 40.0}},
         "machine": {"affinity": [1], "foreign_cores": 0.1},
@@ -42,14 +43,15 @@ def cell(subject: str, level: float, **changed: Any) -> dict[str, Any]:
     return {
         "subject": subject, "device": device, "kind": "recommend", "precision": "int8", "threads": 1,
         "scenario": "single-stream", "status": "measured", "reason": None, "runs": runs, "stable": True,
-        "latency_ms": runs[0]["latency_ms"], "samples_per_second": 1e3 / level, "peak_mb": 40.0, **changed,
+        "latency_ms": runs[0]["latency_ms"], "samples_per_second": 1e3 / level, "peak_mb": 40.0, "rate": None,
+        **changed,
     }  # fmt: skip
 
 
 def result(**levels: float) -> dict[str, Any]:
     head = {"subject": "x", "device": "cpu-ort", "kind": "recommend", "precision": None, "threads": 1}
-    first = {"status": "measured", "answers": 9, "different": 0, "passes": True}
-    second = {"status": "measured", "faster": 0.02, "least": 0.01, "passes": True}
+    first = {"status": "measured", "reason": None, "answers": 9, "different": 0, "passes": True}
+    second = {"status": "measured", "reason": None, "faster": 0.02, "least": 0.01, "passes": True}
     machine = {"cpu": "a", "platform": "b", "python": "3", "packages": {"onnxruntime": "1"}, "load_average": [0]}
     length = {"least": 1, "p50": 5, "p90": 9, "most": 20}
     return {
@@ -90,6 +92,15 @@ def test_own_validator_agrees_with_jsonschema(data: st.DataObject) -> None:
         place[key] = other
     valid = jsonschema.Draft202012Validator(SCHEMA).is_valid(changed)
     assert (not list(faults(changed))) == valid
+
+
+def test_what_is_measured_has_figures(tmp_path: Path) -> None:
+    made = result(a=1.0)
+    made["cells"][0]["latency_ms"], made["audits"][0]["test04"]["faster"] = None, None
+    assert list(contradictions(made)) == [
+        "the result.cells[0] is measured, and has no latencies",
+        "the result.audits[0].test04 is measured, and has no faster",
+    ]
 
 
 def test_comparison_says_slower_faster_or_neither() -> None:
