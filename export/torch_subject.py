@@ -12,7 +12,7 @@ from torch import Tensor
 from edgerec.benchmarks.adapters import K, NotHere
 from edgerec.distill.checkpoint import load
 from edgerec.distill.student import load as load_student
-from edgerec.distill.student import tokenise
+from edgerec.distill.vocabulary import open_tokenizer
 
 
 class TorchSubject:
@@ -48,8 +48,9 @@ class TorchSubject:
             torch.from_numpy(one).to(self.device) for one in (arrays.item_in, arrays.item_out, arrays.bias, arrays.text)
         )
         self.text = torch.nn.functional.normalize(text, dim=1)
-        encoder, self.tokenizer = load_student(checkpoint.encoder)
-        self.max_tokens, encoder = encoder.max_tokens, encoder.to(self.device)
+        encoder, tokenizer_json = load_student(checkpoint.encoder)
+        encoder, self.tokenizer = encoder.to(self.device), open_tokenizer(tokenizer_json)
+        self.tokenizer.enable_truncation(encoder.max_tokens)
         self.encoder: Callable[..., Tensor] = encoder
         self.scores: Callable[[Tensor], Tensor] = self._scores
         if self.mode == "compiled":
@@ -87,8 +88,8 @@ class TorchSubject:
         return self._named(self.text @ self._vector(query))
 
     def _vector(self, text: str) -> Tensor:
-        tokens = tokenise(self.tokenizer, [text], self.max_tokens)
-        return self.encoder(*(tokens[name].to(self.device) for name in ("input_ids", "attention_mask")))[0]
+        ids = torch.tensor([self.tokenizer.encode(text).ids], device=self.device)
+        return self.encoder(ids, torch.ones_like(ids))[0]
 
     def _named(self, scores: Tensor) -> list[str]:
         return [self.ids[row] for row in scores.topk(min(K, len(scores))).indices.tolist()]
