@@ -29,7 +29,8 @@ EXTRAS = {
     "text": ("tokenizers",),
     "data": ("polars", "rich"),
     "distill": ("torch", "transformers", "accelerate", "scipy", "scikit-learn"),
-    "export": ("onnx", "nncf", "optimum-onnx"),
+    "export": ("onnx", "onnx-ir", "nncf", "optimum-onnx"),
+    "figures": ("matplotlib",),
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
 }
@@ -70,8 +71,7 @@ def environment() -> dict[str, Any]:
     """Return machine, threads, load, package versions and onnxruntime's providers as one JSON value."""
     import onnxruntime
 
-    path = Path("/proc/cpuinfo")
-    cpuinfo = path.read_text() if path.exists() else ""
+    cpuinfo = read_cpuinfo() or ""
     return {
         "platform": platform.platform(),
         "machine": platform.machine(),
@@ -86,3 +86,24 @@ def environment() -> dict[str, Any]:
             extra: lacking for extra, names in EXTRAS.items() if (lacking := [n for n in names if version(n) is None])
         },
     }
+
+
+def has_vnni(cpuinfo: str | None) -> bool | None:
+    """Tell whether the CPU multiplies bytes without saturating on the way (VNNI on x86, dot products on ARM).
+
+    Args:
+        cpuinfo: The text of ``/proc/cpuinfo``; None where there is none.
+
+    Returns:
+        None where that is not known.
+    """
+    if not cpuinfo:
+        return None
+    found = cpu_features(cpuinfo)
+    return any(found[name] for name in ("AVX512-VNNI", "AVX-VNNI", "dotprod"))
+
+
+def read_cpuinfo() -> str | None:
+    """Return the text of ``/proc/cpuinfo``; None where there is none."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else None

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Checkpoint:
     texts: list[str]
     counts: list[int]
     histories: list[list[int]]
+    columns: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
     def encoder(self) -> Path:
@@ -94,7 +95,8 @@ def save(folder: Path, towers: Towers, data: Dataset, split: Split, info: dict[s
     """Write all but ``encoder/``; ``model.json`` comes last, so that a folder with it is whole."""
     save_towers(folder / TOWERS, towers)
     counts = np.bincount(split.train.values, minlength=split.n_items).tolist()
-    write_json(folder / CATALOGUE, {"ids": data.item_ids, "titles": data.titles, "texts": data.texts, "counts": counts})
+    catalogue = {"ids": data.item_ids, "titles": data.titles, "texts": data.texts, "columns": data.columns}
+    write_json(folder / CATALOGUE, {**catalogue, "counts": counts})
     histories = split.validation.histories
     chosen = np.linspace(0, len(histories) - 1, min(SAMPLED_HISTORIES, len(histories))).astype(int)
     write_json(folder / REQUESTS, [histories[int(row)].tolist() for row in chosen])

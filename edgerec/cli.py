@@ -23,7 +23,20 @@ COMMANDS = {
         "Train a cross-encoder: a second teacher that reranks what the first one finds.",
     ),
     "distill": ("edgerec.distill.commands", "Distill a teacher's text encoder into a small student."),
-    "export": ("edgerec.export.commands", "Compile a teacher or student folder into one .edgerec file."),
+    "prune": ("edgerec.export.prune_commands", "Prune a model's text encoder, and let it recover by distillation."),
+    "sparsify": (
+        "edgerec.distill.sparse_commands",
+        "Set a share of a student's weights to zero, 2:4 or by size, and distill on.",
+    ),
+    "qat": ("edgerec.distill.sparse_commands", "Distill a student on with the rounding of INT8 in it."),
+    "export": (
+        "edgerec.export.commands",
+        "Compile a teacher or student folder into one .edgerec file, or for another engine.",
+    ),
+    "quantize": (
+        "edgerec.export.commands",
+        "Measure a model's file in every precision, and write the best one within an accuracy budget.",
+    ),
     "verify": ("edgerec.runtime.commands", "Replay a bundle's golden requests on this device."),
     "evaluate": (
         "edgerec.benchmarks.commands",
@@ -35,6 +48,8 @@ COMMANDS = {
     ),
     "recommend": ("edgerec.runtime.commands", "Recommend items after a history, oldest first."),
     "search": ("edgerec.runtime.commands", "Search the catalogue by text."),
+    "similar": ("edgerec.runtime.commands", "Find the items nearest to one."),
+    "explain": ("edgerec.runtime.commands", "Explain an item's place after a history, oldest first."),
     "demo": (
         "edgerec.export.commands",
         "Fetch, fine-tune, distill, export, verify, recommend and evaluate on ml-100k.",

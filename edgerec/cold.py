@@ -59,6 +59,7 @@ def hide_items(data: Dataset, share: float = 0.1, seed: int = 0) -> ColdSplit:
         item_ids=[data.item_ids[row] for row in known],
         titles=[data.titles[row] for row in known],
         texts=[data.texts[row] for row in known],
+        columns={name: [values[row] for row in known] for name, values in data.columns.items()},
         users=data.users[kept],
         items=rows[data.items[kept]],
         timestamps=data.timestamps[kept],

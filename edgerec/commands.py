@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,33 +21,45 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 split_option = click.option("--split", "kind", type=click.Choice(SPLITS), default=SPLITS[0], show_default=True)
 
 
-def data_from(default: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds ``load_data``'s arguments: which data set (or a default), and how to read it."""
-    options = [
-        click.argument("source", required=default is None, default=default),
-        click.option("--offline", is_flag=True, help="Never download; use the cache."),
-        click.option("--user-column", "user"),
-        click.option("--item-column", "item"),
-        click.option("--time-column", "time"),
-        click.option("--rating-column", "rating"),
-        click.option("--weight-column", "weight"),
-        click.option("--title-column", "title"),
-        click.option("--template", help="An item's text, such as '{title} ({year}). {genres}'."),
-        click.option("--min-rating", type=float, help="Events rated below are no positives."),
-        click.option(
-            "--repeats/--no-repeats", default=None, help="Whether repeat purchases are common.  [default: seen]"
-        ),
-    ]
+COLUMN_OPTIONS = [
+    click.option("--offline", is_flag=True, help="Never download; use the cache."),
+    click.option("--user-column", "user"),
+    click.option("--item-column", "item"),
+    click.option("--time-column", "time"),
+    click.option("--rating-column", "rating"),
+    click.option("--weight-column", "weight"),
+    click.option("--title-column", "title"),
+    click.option("--template", help="An item's text, such as '{title} ({year}). {genres}'."),
+    click.option("--min-rating", type=float, help="Events rated below are no positives."),
+    click.option("--repeats/--no-repeats", default=None, help="Whether repeat purchases are common.  [default: seen]"),
+]
+
+
+def reading(source: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds ``load_data``'s arguments: ``source`` (which data set), and how to read it."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
+        for option in reversed([source, *COLUMN_OPTIONS]):
             command = option(command)
         return command
 
     return decorate
 
 
+def data_from(default: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds ``load_data``'s arguments, the data set as an argument (or a default)."""
+    return reading(click.argument("source", required=default is None, default=default))
+
+
 data_options = data_from()
+data_option = reading(  # for commands whose argument is a model
+    click.option("--data", "source", metavar="SOURCE", help="What it was made from.  [default: of the model's name]")
+)
+
+
+def data_of(info: Mapping[str, Any], options: Mapping[str, Any]) -> Dataset:
+    """Load what ``data_option`` names, by default the data set of the name in a model's ``model.json``."""
+    return load_data(**{**options, "source": options["source"] or info["data"]["name"]})
 
 
 def load_data(source: str, offline: bool, **columns: Any) -> Dataset:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgerec.columns import further_columns
 from edgerec.errors import DataError, require
 from edgerec.files import atomic_path, write_json
 from edgerec.interactions import Dataset
@@ -48,6 +49,7 @@ class Validator:
         self.frame = frame.with_row_index("_row", offset=1)  # 1 is the first row after the header
         self.dropped: dict[str, int] = {}
         self.examples: list[str] = []
+        self.further = frame.clear()  # a catalogue's columns beside id and title, of the rows that are left
 
     def drop(self, bad: pl.Expr, reason: str, column: str) -> None:
         """Drop the rows where ``bad`` holds."""
@@ -112,7 +114,7 @@ def mostly_numeric(cells: pl.Series) -> bool:
 
 
 def read_items(path: Path, columns: Columns) -> Validator:
-    """Read a catalogue into columns ``item``, ``title``, ``text``."""
+    """Read a catalogue into columns ``item``, ``title``, ``text``, and the validator's ``further``."""
     frame = read_table(path)
     item = need_column(frame, "item", path, columns.item)
     title = need_column(frame, "title", path, columns.title)
@@ -123,6 +125,7 @@ def read_items(path: Path, columns: Columns) -> Validator:
     table.frame = table.frame.with_columns(text=render_texts(table.frame, title, item, columns.template, path))
     table.drop_missing("text", "empty text")
     table.drop(~pl.col(item).is_first_distinct(), "duplicate item", item)
+    table.further = table.frame.drop({"_row", item, title, "text"})
     table.frame = table.frame.select(
         "_row", item=pl.col(item), title=pl.col(title).fill_null(pl.col("text")), text="text"
     )
@@ -218,6 +221,7 @@ def assemble(log_path: Path, items_path: Path, columns: Columns, name: str) -> D
         repeats=repeats,
         real_time=bool(times.max() > 1e8),  # 1973 as a clock in seconds; below, a position or a day number
         fingerprint=digest.hexdigest(),
+        columns=further_columns(catalogue.further),
         report={"interactions": log.report(), "items": catalogue.report()},
     )
 

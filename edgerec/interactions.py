@@ -91,6 +91,7 @@ class Dataset:
     repeats: bool  # repeat purchases are common: histories are not masked, the last basket is held out
     real_time: bool  # timestamps are a clock, so that a temporal split means something
     fingerprint: str  # sha256 over ids, texts and events
+    columns: dict[str, list[Any]] = field(default_factory=dict)  # name -> a number, string or list of strings per item
     report: dict[str, Any] = field(default_factory=dict)  # rows read, rows dropped and why
 
 

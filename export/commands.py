@@ -1,4 +1,4 @@
-"""``edgerec export``."""
+"""``edgerec export``, ``edgerec quantize`` and ``edgerec demo``."""
 
 from __future__ import annotations
 
@@ -8,32 +8,108 @@ from typing import Any
 
 import click
 
-from edgerec.commands import data_from, json_option, load_data, split_option
-from edgerec.export import PRECISIONS, TARGETS
+from edgerec.commands import data_from, data_of, data_option, json_option, load_data, split_option
+from edgerec.export import GOALS, PRECISIONS, TARGETS
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(TARGETS), default=TARGETS[0], show_default=True)
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(TARGETS),
+    multiple=True,
+    default=TARGETS[:1],
+    show_default=True,
+    help="Again for several: then --out is a folder.",
+)
 @click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .edgerec file to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file (onnx) or folder to write.")
+@click.option(
+    "--add", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A catalogue of items that came later."
+)
+@click.option("--template", help="How the text of --add is made, where it was given for training.")
 @json_option
-def export(model: Path, target: str, precision: str, out: Path, as_json: bool) -> None:
-    """Compile a teacher or student folder into one .edgerec file."""
+def export(
+    model: Path,
+    targets: tuple[str, ...],
+    precision: str,
+    out: Path,
+    add: Path | None,
+    template: str | None,
+    as_json: bool,
+) -> None:
+    """Compile a teacher or student folder into one .edgerec file, or for another engine."""
     from edgerec.errors import require
 
     for module in ("torch", "transformers", "onnx"):
         require(module, "export")
     from edgerec.distill.checkpoint import load
-    from edgerec.export.package import package
+    from edgerec.export.targets import compile_for
 
-    report = package(load(model), precision, out)
+    if add is None:
+        reports = compile_for(load(model), targets, precision, out)
+    else:
+        from edgerec.export.latecomers import compile_with
+
+        reports = {"onnx": compile_with(load(model), targets, precision, out, add, template)}
+    if as_json:
+        click.echo(json.dumps({"targets": reports}, ensure_ascii=False))
+        return
+    for target, report in reports.items():
+        size = report.get("bytes") or sum(report["files"].values())
+        click.echo(f"{report['path']}: {target}, {size / 1e6:.2f} MB, {report.get('precision', precision)}")
+        for name, value in report.get("parity", {}).items():
+            click.echo(f"  {name}: {value if isinstance(value, str) else format(value, '.3g')}")
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@data_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .edgerec file to write.")
+@click.option("--candidates", help=f"Some of {', '.join(PRECISIONS)}, parted by commas.  [default: all]")
+@click.option("--budget", type=float, default=0.01, show_default=True, help="Share of NDCG@10 that may be lost.")
+@click.option("--goal", type=click.Choice(GOALS), default=GOALS[0], show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the titles to calibrate on.")
+@click.option("--figure", type=click.Path(path_type=Path), help="File for bytes and milliseconds against NDCG@10.")
+@json_option
+def quantize(
+    model: Path,
+    out: Path,
+    candidates: str | None,
+    budget: float,
+    goal: str,
+    seed: int,
+    figure: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure a model's file in every precision, and write the best one within an accuracy budget."""
+    from edgerec.errors import UsageError, require
+
+    for module in ("torch", "transformers", "onnx", "rich", *(["matplotlib"] if figure else [])):
+        require(module, "figures" if module == "matplotlib" else "export")
+    from edgerec.export.referee import Terms, open_model
+    from edgerec.export.referee import quantize as run
+    from edgerec.export.referee_report import FORMATS, draw, print_report
+    from edgerec.splits import split
+
+    if figure and figure.suffix not in FORMATS:
+        raise UsageError(f"got the figure {figure}; expected a name that ends in {', '.join(FORMATS)}")
+
+    names = PRECISIONS if candidates is None else tuple(name.strip() for name in candidates.split(","))
+    terms = Terms(names, budget, goal, seed)
+    checkpoint = open_model(model)
+    data = data_of(checkpoint.info, options)
+    divided = split(data, checkpoint.info["split"])
+    report = run(checkpoint, data, divided, out, terms, lambda name: click.echo(f"making {name}", err=True))
+    if figure:
+        draw(report, figure)
     if as_json:
         click.echo(json.dumps({"bundle": str(out), **report}, ensure_ascii=False))
         return
-    click.echo(f"{out}: {report['bytes'] / 1e6:.2f} MB, {precision}")
-    for name, value in report["parity"].items():
-        click.echo(f"  {name}: {value:.3g}")
+    print_report(report)
+    click.echo(f"{out}: {report['written']['bytes'] / 1e6:.2f} MB, {report['chosen']}: {report['reason']}")
 
 
 @click.command()

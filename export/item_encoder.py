@@ -1,16 +1,15 @@
 """``item_encoder.onnx``: token ids in; the text vector for search and a new item's vectors and bias out.
 
-Pooling, projection and the cold map are inside the graph, so that a device needs a tokenizer and one call. The INT8
-variant is onnxruntime's dynamic quantization: per channel, weights of 7 bits (``reduce_range``; full range saturates on
-AVX2 without VNNI), the token embedding included.
+Pooling, projection and the cold map are inside the graph, so that a device needs a tokenizer and one call. Other
+precisions are made of it by ``quantization``.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from edgerec.interactions import FloatArray
 
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask")
-OUTPUTS = ("text_vector", "item_in", "item_out", "bias")
+OUTPUTS: Mapping[str, Sequence[str]] = dict.fromkeys(("text_vector", "item_in", "item_out", "bias"), ("batch",))
 
 
 class ItemEncoder(nn.Module):
@@ -55,18 +54,19 @@ def affine(weights: FloatArray) -> nn.Linear:
     return layer
 
 
-def export_fp32(module: ItemEncoder, vocabulary: int) -> bytes:
+def export_fp32(module: nn.Module, vocabulary: int, outputs: Mapping[str, Sequence[str]] = OUTPUTS) -> bytes:
     """Return the graph with named dynamic batch and length.
 
     Args:
         module: In evaluation mode.
         vocabulary: Number of tokens; the example that is traced has two different lengths and no zeros but padding.
+        outputs: Name -> names of its leading, dynamic dimensions.
     """
     ids = torch.randint(1, vocabulary, (2, 7), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, 4:] = 0
     axes: dict[str, dict[int, str]] = {name: {0: "batch", 1: "length"} for name in INPUTS}
-    axes |= {name: {0: "batch"} for name in OUTPUTS}
+    axes |= {name: dict(enumerate(leading)) for name, leading in outputs.items()}
     with warnings.catch_warnings(), TemporaryDirectory() as folder:
         path = Path(folder) / "fp32.onnx"
         warnings.simplefilter("ignore")  # the tracer's own: it is the legacy path, and fuses best in onnxruntime
@@ -75,21 +75,9 @@ def export_fp32(module: ItemEncoder, vocabulary: int) -> bytes:
             (ids, mask),
             path,
             input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
+            output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )
         return path.read_bytes()
-
-
-def quantize(graph: bytes) -> bytes:
-    """Return the dynamic INT8 variant of a graph; the cold map (Gemm), which enlarges errors, stays as it is."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with TemporaryDirectory() as folder:
-        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        source.write_bytes(graph)
-        options: dict[str, Any] = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
-        quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gather"], **options)
-        return target.read_bytes()

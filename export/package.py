@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,64 @@ from edgerec.distill.student import load as load_student
 from edgerec.distill.teacher import TeacherEncoder
 from edgerec.errors import ParityError, UsageError
 from edgerec.export import PRECISIONS
+from edgerec.export.engines import token_feeds
 from edgerec.export.goldens import TEXTS, K, goldens, ranked, torch_scores
-from edgerec.export.item_encoder import ItemEncoder, export_fp32, quantize
+from edgerec.export.item_encoder import ItemEncoder, export_fp32
+from edgerec.export.parity import Reference, reference
+from edgerec.export.quantization import CANDIDATES, Calibration, calibration, made
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.export.rounding import compensated
-from edgerec.files import atomic_path
+from edgerec.export.sparse_check import checked
+from edgerec.files import atomic_path, write_bytes
 from edgerec.runtime import Recommender
+from edgerec.runtime.catalogue import optional_members
 from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, FloatArray, Tower, pack
 from edgerec.runtime.verify import verify
 
-# What a precision may cost a text vector, as cosine distance. fp32: float32 sums in another order. int8-dynamic: one
-# weight in 127 steps and one activation in 255 moved MiniLM's vectors by 0.01 to 0.03, and a narrow student's by more.
-TEXT_TOLERANCE = {"fp32": 1e-5, "int8-dynamic": 0.1}
+PARITY_TEXTS = 512  # of the catalogue, from the shortest to the longest
 TABLE_OVERLAP = 0.9  # of the top 10 that rounding the tables to INT8 must leave, on average over real histories
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Everything that a model's file needs but the precision of its text encoder.
+
+    Attributes:
+        checkpoint: The model.
+        graph: The text encoder in fp32.
+        tower: The tables as trained.
+        rounded: The tables as they ship.
+        tokenizer: The text encoder's, padding and truncating nothing.
+        histories: Rows from 1, oldest first.
+        texts: Golden ones.
+        vectors: Torch's text vectors of them, float32 [len(texts), d].
+    """
+
+    checkpoint: Checkpoint
+    graph: bytes
+    tower: Tower
+    rounded: Tower
+    tokenizer: Any
+    histories: list[list[int]]
+    texts: list[str]
+    vectors: FloatArray
+
+    def calibration(self, seed: int = 0) -> Calibration:
+        """Return titles of the catalogue to calibrate on."""
+        return calibration(self.tokenizer, self.checkpoint.texts, seed)
+
+
+def draft(checkpoint: Checkpoint) -> Draft:
+    """Prepare a model folder, a teacher or a student, for packaging."""
+    arrays = checkpoint.towers.arrays()
+    module = ItemEncoder(text_encoder(checkpoint), arrays.cold, arrays.shared).eval()
+    tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.encoder / TOKENIZER))
+    tower = shipped_tower(checkpoint, module.encoder, tokenizer)
+    texts = spread(checkpoint.texts, TEXTS)
+    vectors = unit(encode_texts(module.encoder, tokenizer, texts))
+    histories = [[row + 1 for row in history] for history in checkpoint.histories]
+    graph = export_fp32(module, tokenizer.get_vocab_size())
+    return Draft(checkpoint, graph, tower, compensated(tower, histories), plain(tokenizer), histories, texts, vectors)
 
 
 def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]:
@@ -47,39 +93,88 @@ def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]
         A JSON value: ``bytes``, ``members`` (sizes) and ``parity``.
 
     Raises:
-        UsageError: Unknown precision.
+        UsageError: Unknown precision, or one that this model or this machine cannot have.
         ParityError: The file does not answer as torch does; nothing was written.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    arrays = checkpoint.towers.arrays()
-    module = ItemEncoder(text_encoder(checkpoint), arrays.cold, arrays.shared).eval()
-    tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.encoder / TOKENIZER))
-    tower = shipped_tower(checkpoint, module.encoder, tokenizer)
-    graph = export_fp32(module, tokenizer.get_vocab_size())
-    graph = graph if precision == "fp32" else quantize(graph)
-    texts = spread(checkpoint.texts, TEXTS)
-    histories = [[row + 1 for row in history] for history in checkpoint.histories]
-    vectors = unit(encode_texts(module.encoder, tokenizer, texts))
-    shipped = compensated(tower, histories)
+    prepared = draft(checkpoint)
+    graph = made(precision, prepared.graph, prepared.calibration())
+    return write(prepared, precision, graph, out)
+
+
+def write(
+    prepared: Draft, precision: str, graph: bytes, out: Path, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write a model's file, whole or not at all.
+
+    Args:
+        prepared: The model.
+        precision: Of the text encoder, one of ``PRECISIONS``.
+        graph: The text encoder in this precision.
+        out: The file.
+        more: Further blocks of the manifest.
+
+    Returns:
+        As ``package``.
+
+    Raises:
+        ParityError: The file does not answer as torch does, or is not as sparse as the model claims; nothing was
+            written.
+    """
+    shipped, tolerance = prepared.rounded, CANDIDATES[precision].tolerance
     members, model = pack(shipped)
     members = {
         GRAPH: recommender_graph(shipped).SerializeToString(),
         ENCODER: graph,
-        TOKENIZER: plain(tokenizer).to_str().encode(),
-        GOLDENS: goldens(shipped, histories, texts, vectors, TEXT_TOLERANCE[precision]),
+        TOKENIZER: prepared.tokenizer.to_str().encode(),
+        GOLDENS: goldens(shipped, prepared.histories, prepared.texts, prepared.vectors, tolerance),
         **members,
+        **optional_members(prepared.checkpoint.texts, prepared.checkpoint.columns),
     }
-    manifest = {"model": model, "precision": {"text_encoder": precision, "tables": "int8"}, **origin(checkpoint)}
+    manifest = {"model": model, "precision": {"text_encoder": precision, "tables": "int8"}}
+    manifest |= {**origin(prepared.checkpoint), **(more or {})}
+    if claim := prepared.checkpoint.info.get("sparsity"):
+        manifest["sparsity"] = checked(graph, claim)
     with atomic_path(out) as temporary:
         write_bundle(temporary, manifest, members)
-        parity = referee(temporary, tower, histories)
+        parity = referee(temporary, prepared.tower, prepared.histories)
         write_bundle(temporary, {**manifest, "parity": parity}, members)
     return {
         "bytes": out.stat().st_size,
         "members": {name: len(data) for name, data in members.items()},
         "parity": parity,
     }
+
+
+STRINGS = ("ids.offsets", "ids.utf8", "titles.offsets", "titles.utf8")
+
+
+def unpack(prepared: Draft, folder: Path) -> dict[str, Any]:
+    """Write the portable files of a model, its text encoder in fp32, as a bundle extracts; return the model's entry."""
+    members, model = pack(prepared.rounded)
+    members |= {
+        GRAPH: recommender_graph(prepared.rounded).SerializeToString(),
+        ENCODER: prepared.graph,
+        TOKENIZER: prepared.tokenizer.to_str().encode(),
+    }
+    for name, content in members.items():
+        write_bytes(folder / name, content)
+    return model
+
+
+def wanted(prepared: Draft) -> Reference:
+    """Return torch's answers for the sampled histories and up to ``PARITY_TEXTS`` texts of the catalogue."""
+    texts = spread(sorted(set(prepared.checkpoint.texts)), PARITY_TEXTS)
+    own = tokenizers.Tokenizer.from_str(prepared.tokenizer.to_str())  # encode_texts makes it pad and truncate
+    vectors = unit(encode_texts(text_encoder(prepared.checkpoint), own, texts))
+    feeds = token_feeds(prepared.tokenizer, texts, MAX_TOKENS)
+    return reference(prepared.tower, prepared.histories, vectors, feeds, texts)
+
+
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Return the size of every file of a folder in bytes, by its path inside."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def text_encoder(checkpoint: Checkpoint) -> nn.Module:

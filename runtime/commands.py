@@ -1,4 +1,4 @@
-"""``edgerec recommend``, ``edgerec search`` and ``edgerec verify``."""
+"""``edgerec recommend``, ``search``, ``similar``, ``explain`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -57,6 +57,53 @@ def search(bundle: Path, query: str, k: int, as_json: bool) -> None:
     from edgerec.runtime.recommender import Recommender
 
     show(Recommender.load(bundle).search(query, k), as_json)
+
+
+@click.command()
+@bundle_argument
+@click.argument("item", metavar="ITEM_ID")
+@k_option
+@json_option
+def similar(bundle: Path, item: str, k: int, as_json: bool) -> None:
+    """Find the items nearest to one."""
+    from edgerec.runtime.recommender import Recommender
+
+    show(Recommender.load(bundle).similar(item, k), as_json)
+
+
+@click.command()
+@bundle_argument
+@click.argument("items", nargs=-1, metavar="[ITEM_ID]...")
+@click.option("--item", required=True, metavar="ITEM_ID", help="The item to explain.")
+@click.option("--k", type=int, default=10, show_default=True, help="The list that the item may leave.")
+@click.option("--words/--no-words", default=True, show_default=True, help="Explain the item's text too.")
+@click.option("--figure", type=click.Path(dir_okay=False, path_type=Path), help="An .svg file to draw.")
+@json_option
+def explain(
+    bundle: Path, items: tuple[str, ...], item: str, k: int, words: bool, figure: Path | None, as_json: bool
+) -> None:
+    """Explain an item's place after a history, oldest first."""
+    from edgerec.files import write_bytes
+    from edgerec.runtime.explain import explain as run
+    from edgerec.runtime.explain_figure import svg
+    from edgerec.runtime.recommender import Recommender
+
+    found = run(Recommender.load(bundle), item, items, k, words)
+    if figure:
+        write_bytes(figure, svg(found).encode())
+    if as_json:
+        click.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        return
+    click.echo(f"{found.item}\t{found.title}\trank {found.rank}\tscore {found.score:.4f}")
+    click.echo(f"bias\t{found.bias:+.4f}\nrepeats\t{found.repeats:+.4f}")
+    rank_without = {one.item: one for one in found.without}
+    for event in sorted(found.events, key=lambda one: -abs(one.contribution)):
+        other = rank_without[event.item]
+        leaves = f", leaves the top {found.k}" if other.leaves else ""
+        line = f"{event.contribution:+.4f}\t{event.item}\t{event.title}\t{event.age} events ago"
+        click.echo(f"{line}\twithout it: rank {other.rank}{leaves}")
+    for word in found.words:
+        click.echo(f"word\t{word.word}\tocclusion {word.occlusion:+.4f}\tLIME {word.lime:+.4f}")
 
 
 @click.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,13 @@ class Answer(NamedTuple):
     user: FloatArray
 
 
-def open_graph(bundle: Bundle, name: str, threads: int, tables: Mapping[str, NDArray[Any]]) -> Any:
+def open_graph(
+    bundle: Bundle,
+    name: str,
+    threads: int,
+    tables: Mapping[str, NDArray[Any]],
+    entries: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     """Open a graph of the bundle, from memory.
 
     Args:
@@ -38,6 +45,7 @@ def open_graph(bundle: Bundle, name: str, threads: int, tables: Mapping[str, NDA
         name: The member that holds the graph.
         threads: Threads within one operator.
         tables: What the graph's external initializers stand for, by name: views of the mapped file.
+        entries: Further session options of onnxruntime, such as ``session.x64quantprecision``.
 
     Raises:
         BundleError: onnxruntime cannot open it.
@@ -50,6 +58,8 @@ def open_graph(bundle: Bundle, name: str, threads: int, tables: Mapping[str, NDA
     options.log_severity_level = 4  # errors arrive as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
     if tables:
         values = [runtime.OrtValue.ortvalue_from_numpy(table) for table in tables.values()]
         options.add_external_initializers(list(tables), values)

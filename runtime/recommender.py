@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from edgerec.bundle import Bundle
 from edgerec.errors import UnknownItemError, UsageError
+from edgerec.runtime.additions import is_text, listing, with_items
+from edgerec.runtime.catalogue import Catalogue
 from edgerec.runtime.contents import Contents, read
-from edgerec.runtime.engine import NOBODY, Answer, Ranker, RowArray
+from edgerec.runtime.engine import Ranker, RowArray
 from edgerec.runtime.exact import best, column_cosines, row_products
 from edgerec.runtime.layout import FloatArray
-from edgerec.runtime.overlay import Overlay
-from edgerec.runtime.repeat import repeat_scores
+from edgerec.runtime.many import TEXT_WEIGHT, answer_text, recommend_many
+from edgerec.runtime.overlay import Overlay, identity, load_overlay
+from edgerec.runtime.ranking import Request, Wishes, answer, check_request, positive
 from edgerec.runtime.session import Session
+from edgerec.runtime.snapshot import restore
 from edgerec.runtime.text import TextEncoder
 
-NAMED = 5  # unknown items that an error names
+if TYPE_CHECKING:
+    from typing import Unpack
+
+Candidates = Sequence[str] | Mapping[str, Mapping[str, float]]
 ROWS_AT_ONCE = 64  # histories per call where every item's score is wanted
 
 
@@ -34,39 +42,46 @@ class Recommendation(NamedTuple):
 class Recommender:
     """A bundle that recommends, searches, and takes new items; made by ``Recommender.load``.
 
-    Answers may be asked for from several threads; ``add_items`` from one.
+    Answers and changes may be asked for from several threads.
     """
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, threads: int, overlay: str | Path | None = None) -> None:
         self.bundle = bundle
         self.contents: Contents = read(bundle)
         self.ranker = Ranker(bundle, self.contents, threads)
         self.encoder = TextEncoder(bundle, self.contents.model, threads)
         self.decays = self.contents.decays
         self.no_state = self.ranker.no_state
-        self._overlay = Overlay.empty(self.contents.embedding_size)
+        self.catalogue = Catalogue(bundle, self.contents.n_items)
+        self._changing = threading.Lock()
+        self.overlay_path = None if overlay is None else Path(overlay)
+        self.overlay = Overlay.empty(self.contents.n_items, self.contents.embedding_size)
+        if self.overlay_path is not None and self.overlay_path.exists():
+            self.overlay = load_overlay(self.overlay_path, identity(bundle), self.contents)
 
     @classmethod
-    def load(cls, path: str | Path, threads: int = 1) -> Recommender:
+    def load(cls, path: str | Path, threads: int = 1, overlay: str | Path | None = None) -> Recommender:
         """Open a bundle.
 
         Args:
             path: An ``.edgerec`` file.
             threads: Threads for one answer; small catalogues are fastest with one.
+            overlay: The ``NAME.overlay`` file that keeps added and removed items; made at the first change.
 
         Raises:
             BundleError: The file is not a whole bundle, or onnxruntime cannot open its graphs.
             UsageError: ``threads`` is below 1.
         """
-        return cls(Bundle(Path(path)), positive(threads, "threads"))
+        return cls(Bundle(Path(path)), positive(threads, "threads"), overlay)
 
     def recommend(
         self,
         history: Sequence[str],
         k: int = 10,
         exclude_seen: bool | None = None,
-        candidates: Sequence[str] | None = None,
+        candidates: Candidates | None = None,
         skip_unknown: bool = False,
+        **wishes: Unpack[Wishes],
     ) -> list[Recommendation]:
         """Return the best items after a history, best first; fewer than k where no more can be returned.
 
@@ -74,86 +89,102 @@ class Recommender:
             history: Item ids, oldest first, of any number. Without any, the answer is the stored popularity order.
             k: How many items.
             exclude_seen: Leave out the history's items. By default as the bundle was exported.
-            candidates: Rank these items only.
+            candidates: Rank these items only: ids, or ids with what a server knows of each, for ``blend``.
             skip_unknown: Leave out unknown ids, of history and candidates, instead of raising.
+            wishes: ``where`` filters by the catalogue's columns, ``fresh`` boosts young items, ``blend`` joins the
+                scores with the candidates' features, ``diversity`` reranks (``MMR``, ``Calibrated``).
 
         Raises:
             UnknownItemError: An id is not in the catalogue.
-            UsageError: k is below 1, or a string was given instead of a sequence of strings.
+            UsageError: k is below 1, or an argument is of another type or does not go with the others.
         """
         rows = self.rows(history, skip_unknown)
         session = Session(self)
-        if max(rows, default=0) > self.contents.n_items:  # the graph knows no added items
+        if not self.in_graph(rows):
             session.observe_rows(rows)
             rows = []
-        return self.answer(session, k, exclude_seen, candidates, rows, skip_unknown)
+        return self.answer(session, k, exclude_seen, candidates, skip_unknown, rows, **wishes)
 
-    def session(self) -> Session:
-        """Start a session without events."""
-        return Session(self)
+    def recommend_many(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        exclude_seen: bool | None = None,
+        skip_unknown: bool = False,
+    ) -> list[list[Recommendation]]:
+        """Return an answer per history, as ``recommend`` gives it, at one call of the graph for 64 histories.
+
+        Raises:
+            UnknownItemError: An id is not in the catalogue.
+            UsageError: k is below 1, or the histories are no sequences of ids.
+        """
+        return recommend_many(self, histories, k, exclude_seen, skip_unknown)
+
+    def answer_text(
+        self, text: str, history: Sequence[str] = (), k: int = 10, weight: float = TEXT_WEIGHT
+    ) -> list[Recommendation]:
+        """Return the items that answer a text, such as replies to a ticket, and suit what the user took before.
+
+        The score is ``weight * search + (1 - weight) * recommendation``: the cosine to the text, and the score after
+        the history, each standardised over the catalogue (mean 0, deviation 1). Without a history it is the search's.
+
+        Raises:
+            UnknownItemError: An id is not in the catalogue.
+            UsageError: The text is empty, k is below 1, or the weight is outside 0 .. 1.
+        """
+        return self.named(*answer_text(self, text, history, positive(k, "k"), weight))
+
+    def session(self, keep_history: bool = False, seconds_per_event: float | None = None) -> Session:
+        """Start a session without events.
+
+        Args:
+            keep_history: Keep the events, so that each can be forgotten exactly.
+            seconds_per_event: A gap of so many seconds between timed events counts as one more event.
+
+        Raises:
+            UsageError: ``seconds_per_event`` is not above 0.
+        """
+        return Session(self, keep_history, seconds_per_event)
+
+    def in_graph(self, rows: Sequence[int]) -> bool:
+        """Tell whether the bundle's own tables hold what these items are now."""
+        return not any(row > self.contents.n_items or row in self.overlay.places for row in rows)
+
+    def restore(self, saved: bytes | str) -> Session:
+        """Return the session that ``Session.export_state`` described.
+
+        Raises:
+            UsageError: It is no such description, one of a newer format, or of another bundle.
+        """
+        return restore(self, saved)
 
     def answer(
         self,
         session: Session,
         k: int,
         exclude_seen: bool | None = None,
-        candidates: Sequence[str] | None = None,
-        rows: Sequence[int] = (),
+        candidates: Candidates | None = None,
         skip_unknown: bool = False,
+        rows: Sequence[int] = (),
+        **wishes: Unpack[Wishes],
     ) -> list[Recommendation]:
         """Return the best items after a session and then ``rows`` of the bundle; what both ways to ask share."""
-        k = positive(k, "k")
+        check_request(wishes)
         if exclude_seen is None:
             exclude_seen = self.contents.model["mask_seen"]
-        banned = session.seen.union(rows) if exclude_seen else set()
-        allowed = None if candidates is None else self.rows(candidates, skip_unknown)
-        n = self.contents.n_items
-        exclude = np.array([[row for row in banned if row <= n]], np.int64)
-        offset = None
-        if allowed is not None:
-            offset = np.full((1, n + 1), -np.inf, np.float32)
-            offset[0, [row for row in allowed if row <= n]] = 0
-        history = np.array([rows], np.int64) if rows else NOBODY
-        taken, left = session.memory.recall()
-        memory = taken[taken <= n], left[:, taken <= n]
-        answer = self.ranker.rank(history, min(k, n + 1), session.state[None], exclude, offset, memory)
-        return self._merge(answer, self._added_scores(answer, session, len(rows)), k, banned, allowed)
-
-    def _added_scores(self, answer: Answer, session: Session, later: int) -> FloatArray:
-        """Return the score of every added item after a session and ``later`` events of the bundle's items."""
-        if not len(self._overlay) or not answer.state.any():
-            # of an added item nobody has seen, nothing is known either: it comes after all that have a popularity
-            return np.full(len(self._overlay), self.contents.external["popularity.f32"][1:].min())
-        scores = self._overlay.scores(answer.user)[0]
-        taken, left = session.memory.recall(later)
-        places = taken - self.contents.n_items - 1
-        scores[places[places >= 0]] += repeat_scores(self.contents.repeat_weights, left[:, places >= 0])
-        return scores
-
-    def _merge(
-        self, answer: Answer, more: FloatArray, k: int, banned: set[int], allowed: Sequence[int] | None
-    ) -> list[Recommendation]:
-        """Join the graph's best items with the added ones, whose scores are ``more``; ties go to the lower row."""
-        kept = answer.items[0] >= 0
-        rows, scores = answer.items[0][kept], answer.scores[0][kept]
-        if len(more):
-            places = np.arange(len(more)) + self.contents.n_items + 1
-            kept = ~np.isin(places, list(banned))
-            if allowed is not None:
-                kept &= np.isin(places, allowed)
-            rows, scores = np.concatenate([rows, places[kept]]), np.concatenate([scores, more[kept]])
-        order = np.argsort(-scores, kind="stable")[:k]
-        return [self._named(int(rows[place]), float(scores[place])) for place in order]
+        request = Request(positive(k, "k"), exclude_seen, candidates, skip_unknown, **wishes)
+        pool = answer(self, session, request, rows)
+        return self.named(pool.rows.tolist(), pool.scores.tolist())
 
     def similar(self, item: str, k: int = 10) -> list[Recommendation]:
         """Return the items nearest to one by the cosine of their vectors as candidates, without itself."""
-        row = self.rows([item])[0]
+        overlay, row = self.overlay, self.rows([item])[0]
         query = self.vector(row, as_history=False)
         cosines = column_cosines(self.contents.external["item_out.i8"], query)
-        if len(self._overlay):
-            cosines = np.concatenate([cosines, column_cosines(self._overlay.vectors.item_out.T, query)])
-        cosines[[0, row]] = -np.inf
-        return self._best(cosines, k)
+        added = column_cosines(overlay.vectors.item_out.T, query) if len(overlay) else np.zeros(0, np.float32)
+        scores = self.by_row(overlay, cosines, added)
+        scores[row] = -np.inf
+        return self._best(scores, k)
 
     def search(self, query: str, k: int = 10) -> list[Recommendation]:
         """Return the items whose text is nearest to a query's, by cosine.
@@ -162,36 +193,59 @@ class Recommender:
             UsageError: The query is empty, or k is below 1.
             MissingExtraError: ``tokenizers`` is not installed.
         """
-        if not isinstance(query, str) or not query.strip():
-            raise UsageError(f"got the query {query!r}; expected some text")
         positive(k, "k")
+        overlay = self.overlay
+        return self._best(self.text_scores(overlay, query), k)
+
+    def text_scores(self, overlay: Overlay, query: str) -> FloatArray:
+        """Return the cosine of every item's text with a query's, float32 by row; -inf where there is no item."""
+        if not is_text(query) or not query.strip():
+            raise UsageError(f"got the query {query!r}; expected some text")
         vector = self.encoder.encode([query]).text[0]
         scores = row_products(self.contents.text_codes, self.contents.text_scale, vector)
-        scores = np.concatenate([scores, self._overlay.vectors.text @ vector])
-        scores[0] = -np.inf
-        return self._best(scores, k)
+        return self.by_row(overlay, scores, overlay.vectors.text @ vector)
 
-    def add_items(self, items: Mapping[str, str | tuple[str, str]]) -> None:
-        """Add items that the bundle does not know; they can then be observed, recommended and searched.
+    def by_row(self, overlay: Overlay, base: FloatArray, added: FloatArray) -> FloatArray:
+        """Return scores of the bundle's items [..., N + 1] and of the added ones [..., A] as one array, by row."""
+        scores = np.full((*base.shape[:-1], overlay.next_row), -np.inf, np.float32)
+        scores[..., 1 : base.shape[-1]] = base[..., 1:]
+        scores[..., overlay.hidden(self.contents.n_items)] = -np.inf
+        scores[..., overlay.rows] = np.where(overlay.live, added, -np.inf)
+        return scores
+
+    def add_items(
+        self, items: Mapping[str, str | tuple[str, str]], columns: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Add items, or replace what is known of some: they can then be observed, recommended and searched.
+
+        An item of the bundle keeps what the log taught of it beyond its text. Where an overlay file was named, it holds
+        the change before this returns.
 
         Args:
             items: Item id -> its text, or (its title, its text). Without a title, the text serves as one.
+            columns: Item id -> column -> number, string or several strings, for ``where`` and ``fresh``.
 
         Raises:
-            UsageError: An id is taken, or a text is empty. Nothing was added.
+            UsageError: A text is empty, or an argument is of another type. Nothing was added.
+            BundleError: An item of the bundle is to be replaced, and the bundle holds no texts. Nothing was added.
             MissingExtraError: ``tokenizers`` is not installed.
         """
-        pairs = {item: (text, text) if isinstance(text, str) else text for item, text in items.items()}
-        known = self.contents.rows.keys() | self._overlay.rows.keys()
-        if taken := [item for item in pairs if item in known]:
-            raise UsageError(f"{listing(taken)} are in the catalogue already; expected new ids")
-        if empty := [item for item, (_, text) in pairs.items() if not text.strip()]:
-            raise UsageError(f"the text of {listing(empty)} is empty; expected some text to tell an item by")
-        if pairs:
-            vectors = self.encoder.encode([text for _, text in pairs.values()])
-            first = self.contents.n_items + 1 + len(self._overlay)
-            titles = [title for title, _ in pairs.values()]
-            self._overlay = self._overlay.extended(list(pairs), titles, vectors, first)
+        with self._changing:
+            self._change(with_items(self, items, columns))
+
+    def remove_items(self, items: Sequence[str]) -> None:
+        """Take items out of the catalogue, for good: no answer has them, and they can be observed no more.
+
+        Raises:
+            UnknownItemError: An id is not in the catalogue. Nothing was removed.
+        """
+        with self._changing:
+            self._change(self.overlay.removing(set(self.rows(items))))
+
+    def _change(self, overlay: Overlay) -> None:
+        if self.overlay_path is not None:
+            overlay.save(self.overlay_path, identity(self.bundle), self.contents.n_items)
+        self.overlay = overlay
 
     def score_rows(self, histories: RowArray) -> FloatArray:
         """Score the bundle's catalogue through the shipped graph, and after it the added items, for evaluation.
@@ -205,30 +259,35 @@ class Recommender:
         Raises:
             UsageError: A row is outside the catalogue.
         """
-        n = self.contents.n_items
+        n, overlay = self.contents.n_items, self.overlay
         histories = np.asarray(histories, np.int64)
         if histories.size and (histories.min() < 0 or histories.max() > n):
             raise UsageError(f"histories hold rows {histories.min()} to {histories.max()}; expected 0 to {n}")
-        scores = np.full((len(histories), n + 1 + len(self._overlay)), -np.inf, np.float32)
+        scores = np.full((len(histories), overlay.next_row), -np.inf, np.float32)
         for start in range(0, len(histories), ROWS_AT_ONCE):
-            answer, part = self.ranker.rank(histories[start : start + ROWS_AT_ONCE], n + 1), scores[start:]
+            answer = self.ranker.rank(histories[start : start + ROWS_AT_ONCE], n + 1)
+            base = np.full((len(answer.items), n + 1), -np.inf, np.float32)
             # places that are not returned say -1: they go to the padding item's column, which is cut off
-            np.put_along_axis(part[:ROWS_AT_ONCE], np.maximum(answer.items, 0), answer.scores, axis=1)
-            part[:ROWS_AT_ONCE, n + 1 :] = self._overlay.scores(answer.user)
+            np.put_along_axis(base, np.maximum(answer.items, 0), answer.scores, axis=1)
+            scores[start : start + ROWS_AT_ONCE] = self.by_row(overlay, base, overlay.scores(answer.user))
         return scores[:, 1:]
 
-    def rows(self, items: Sequence[str], skip_unknown: bool = False) -> list[int]:
+    def rows(self, items: Iterable[str], skip_unknown: bool = False) -> list[int]:
         """Return the rows of item ids; rows above ``n_items`` are added items.
 
         Raises:
             UnknownItemError: An id is unknown and ``skip_unknown`` is not set.
             UsageError: ``items`` is one string.
         """
-        if isinstance(items, str):
-            raise UsageError(f"got the string {items!r}; expected a sequence of item ids, such as [{items!r}]")
-        known, added = self.contents.rows, self._overlay.rows
-        rows = [known.get(item) or added.get(item) or 0 for item in items]
-        unknown = [item for item, row in zip(items, rows, strict=True) if not row]
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            kind = type(items).__name__.replace("str", "string")
+            raise UsageError(f"got the {kind} {items!r}; expected a sequence of item ids, such as [{items!r}]")
+        known, overlay = self.contents.rows, self.overlay
+        asked = list(items)
+        items = [item if isinstance(item, str) else "" for item in asked]  # what is no string is no id
+        rows = [overlay.by_id[item].row if item in overlay.by_id else known.get(item, 0) for item in items]
+        rows = [0 if row in overlay.removed else row for row in rows]
+        unknown = [item for item, row in zip(asked, rows, strict=True) if not row]
         if unknown and not skip_unknown:
             raise UnknownItemError(
                 f"{len(unknown)} of {len(rows)} items are not in the catalogue: {listing(unknown)}; "
@@ -238,30 +297,26 @@ class Recommender:
 
     def vector(self, row: int, as_history: bool) -> FloatArray:
         """Return an item's vector, float32 [d], as history or as candidate."""
-        place = row - self.contents.n_items - 1
-        if place < 0:
+        overlay = self.overlay
+        if (place := overlay.places.get(row)) is None:
             return self.contents.column(row, as_history)
-        vectors = self._overlay.vectors
-        return (vectors.item_in if as_history else vectors.item_out)[place]
+        return (overlay.vectors.item_in if as_history else overlay.vectors.item_out)[place]
+
+    def item_id(self, row: int) -> str:
+        """Return the id of a row."""
+        overlay = self.overlay
+        place = overlay.places.get(row)
+        return self.contents.ids[row - 1] if place is None else overlay.items[place].id
+
+    def named(self, rows: Sequence[int], scores: Sequence[float]) -> list[Recommendation]:
+        """Return an answer with ids and titles."""
+        return [self._named(row, score) for row, score in zip(rows, scores, strict=True)]
 
     def _best(self, scores: FloatArray, k: int) -> list[Recommendation]:
         return [self._named(row, float(scores[row])) for row in best(scores, positive(k, "k"))]
 
     def _named(self, row: int, score: float) -> Recommendation:
-        place = row - self.contents.n_items - 1
-        if place < 0:
+        overlay = self.overlay
+        if (place := overlay.places.get(row)) is None:
             return Recommendation(self.contents.ids[row - 1], self.contents.titles[row - 1], score)
-        return Recommendation(list(self._overlay.rows)[place], self._overlay.titles[place], score)
-
-
-def positive(value: int, name: str) -> int:
-    """Return a whole number of at least 1, or refuse it by name."""
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise UsageError(f"got {name} = {value!r}; expected a whole number of at least 1")
-    return int(value)
-
-
-def listing(items: Sequence[str]) -> str:
-    """Return the first few ids, and how many more there are."""
-    more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
-    return ", ".join(repr(item) for item in items[:NAMED]) + more
+        return Recommendation(overlay.items[place].id, overlay.items[place].title, score)

@@ -1,6 +1,8 @@
-"""Repeat purchases: what a user's events left of each item, decayed only when it is asked for."""
+"""What a user's events left of each item, decayed only when it is asked for: repeat purchases, and what was skipped."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,16 +11,16 @@ from edgerec.runtime.layout import FloatArray
 
 
 class RepeatMemory:
-    """A user's memories of the items taken, one per repeat recency; without recencies it stays empty.
+    """A user's memories of items, one per recency; without recencies it stays empty.
 
     Attributes:
-        events: How many events were observed.
+        events: The age of the memory in events; a fraction where time passed counts as events.
     """
 
     def __init__(self, decays: FloatArray) -> None:
-        self.events = 0
+        self.events = 0.0
         self._decays = decays
-        self._left: dict[int, tuple[FloatArray, int]] = {}  # row -> float32 [R], and the number of its last event
+        self._left: dict[int, tuple[FloatArray, float]] = {}  # row -> float32 [R], and `events` at its last change
 
     def copy(self) -> RepeatMemory:
         """Return the same memories, to go on by themselves."""
@@ -28,13 +30,29 @@ class RepeatMemory:
 
     def observe(self, row: int) -> None:
         """Take note of an event, in O(R)."""
-        self.events += 1
-        if len(self._decays):
-            left, event = self._left.get(row, (np.zeros_like(self._decays), self.events))
-            self._left[row] = left * self._decays ** (self.events - event) + np.float32(1), self.events
+        self.wait(1)
+        self.add(row, 1)
 
-    def recall(self, later: int = 0) -> tuple[NDArray[np.int64], FloatArray]:
-        """Return what is left of the items, as of ``later`` further events.
+    def wait(self, events: float) -> None:
+        """Let everything age by so many events."""
+        self.events += events
+
+    def add(self, row: int, amount: float) -> None:
+        """Add to what is left of an item now."""
+        if len(self._decays):
+            self._left[row] = self._now(row) + np.float32(amount), self.events
+
+    def subtract(self, row: int, age: float) -> None:
+        """Take away what one event of an item left, ``age`` events ago."""
+        if row in self._left:
+            self._left[row] = np.maximum(self._now(row) - self._decays**age, np.float32(0)), self.events
+
+    def drop(self, row: int) -> None:
+        """Forget an item."""
+        self._left.pop(row, None)
+
+    def recall(self) -> tuple[NDArray[np.int64], FloatArray]:
+        """Return what is left of the items.
 
         Returns:
             int64 [M] rows, each once, and float32 [R, M] their memories.
@@ -43,8 +61,26 @@ class RepeatMemory:
         if not self._left:
             return rows, np.zeros((len(self._decays), 0), np.float32)
         left, events = zip(*self._left.values(), strict=True)
-        ages = self.events + later - np.array(events, np.float32)
+        ages = (self.events - np.array(events)).astype(np.float32)
         return rows, (np.concatenate(left).reshape(len(rows), -1) * self._decays ** ages[:, None]).T
+
+    def entries(self) -> dict[int, list[Any]]:
+        """Return row -> [``events`` at the last change, what was left then], as JSON can hold them."""
+        return {row: [event, left.tolist()] for row, (left, event) in self._left.items()}
+
+    def put(self, row: int, left: FloatArray, event: float) -> None:
+        """Take over one of the ``entries``.
+
+        Raises:
+            ValueError: It is of another number of recencies.
+        """
+        if left.shape != self._decays.shape:
+            raise ValueError(f"{left.shape} memories for {self._decays.shape} recencies")
+        self._left[row] = left, event
+
+    def _now(self, row: int) -> FloatArray:
+        left, event = self._left.get(row, (np.zeros_like(self._decays), self.events))
+        return left * self._decays ** np.float32(self.events - event)
 
 
 def repeat_scores(weights: FloatArray, memory: FloatArray) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,20 +36,33 @@ class Vectors(NamedTuple):
 class TextEncoder:
     """Texts to vectors.
 
+    Args:
+        bundle: An open bundle.
+        model: Its manifest's ``model``.
+        threads: Threads within one operator.
+        entries: Further session options of onnxruntime.
+
     Raises:
         MissingExtraError: ``tokenizers`` is not installed (at the first text).
         BundleError: The tokenizer or the graph cannot be opened (at the first text).
     """
 
-    def __init__(self, bundle: Bundle, model: Mapping[str, Any], threads: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        model: Mapping[str, Any],
+        threads: int,
+        entries: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._bundle = bundle
         self._max_tokens = model["max_tokens"]
         self._size = model["embedding_size"]
         self._threads = threads
+        self._entries = entries
 
     @cached_property
     def _session(self) -> Any:
-        return open_graph(self._bundle, ENCODER, self._threads, {})
+        return open_graph(self._bundle, ENCODER, self._threads, {}, self._entries)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -65,9 +79,12 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of at least one text."""
-        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        parts = [self._run(encoded[start : start + BATCH]) for start in range(0, len(encoded), BATCH)]
-        vectors = Vectors(*(np.concatenate(outputs) for outputs in zip(*parts, strict=True)))
+        encoded = self.tokens(texts)
+        order = np.argsort([len(tokens) for tokens in encoded], kind="stable")  # like lengths together: little padding
+        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        parts = [self._run([encoded[place] for place in batch]) for batch in batches]
+        back = np.argsort(order)
+        vectors = Vectors(*(np.concatenate(outputs)[back] for outputs in zip(*parts, strict=True)))
         expected = [(len(texts), *array.shape[1:]) for array in Vectors.of_no_text(self._size)]
         if (shapes := [array.shape for array in vectors]) != expected:
             raise BundleError(
@@ -75,6 +92,10 @@ class TextEncoder:
                 f"dimensions; expected {expected}: export the bundle again"
             )
         return vectors
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of texts, as many as the encoder reads."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
     def _run(self, encoded: list[list[int]]) -> list[FloatArray]:
         ids = np.zeros((len(encoded), max(1, *map(len, encoded))), np.int64)

@@ -13,12 +13,14 @@ from edgerec.benchmarks.tables import markdown
 from edgerec.errors import DataError
 from edgerec.export.study import report
 
-QUALITY = Path(__file__).parents[1] / "docs" / "quality.md"
+DOCUMENTS = sorted(
+    path for path in (Path(__file__).parents[1] / "docs").glob("*.md") if "<!-- begin" in path.read_text("utf-8")
+)
 MEASURED = sorted(RESULTS.glob("bench-ml-100k*.json"))
 STUDIES = sorted(RESULTS.glob("quality-*.json"))
 
 
-@pytest.mark.parametrize("path", [QUALITY, QUALITY.with_name("benchmarking.md")], ids=["quality", "benchmarking"])
+@pytest.mark.parametrize("path", DOCUMENTS, ids=[path.stem for path in DOCUMENTS])
 def test_a_document_is_what_the_results_say(path: Path) -> None:
     document = path.read_text("utf-8")
     assert filled(document) == document
@@ -32,6 +34,17 @@ def test_a_committed_measurement_is_whole_and_prints_its_table(path: Path) -> No
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
 def test_a_committed_report_is_its_results(path: Path) -> None:
     assert path.with_suffix(".md").read_text("utf-8") == report(json.loads(path.read_text("utf-8")))
+
+
+def test_the_tables_of_the_runtime_are_their_results() -> None:
+    from edgerec.benchmarks import diversity_curve, explain_fidelity
+
+    for name, table in (
+        ("diversity-ml-100k", diversity_curve.table),
+        ("explain-fidelity-ml-100k", lambda result: explain_fidelity.table(result["rows"])),
+    ):
+        path = RESULTS / f"{name}.json"
+        assert path.with_suffix(".md").read_text("utf-8") == table(json.loads(path.read_text("utf-8"))) + "\n"
 
 
 def test_a_document_is_filled_between_its_comments_only(tmp_path: Path) -> None:

@@ -21,6 +21,11 @@ def sources() -> list[Path]:
     return [path for name in ("edgerec", *STAGES) for path in sorted((ROOT / name).glob("*.py"))]
 
 
+def data_files() -> list[Path]:
+    """Return what lies beside the modules and ships with them."""
+    return sorted((ROOT / "export").glob("*.md"))
+
+
 def test_wheel_holds_edgerec_only_and_every_module(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -43,7 +48,7 @@ def test_wheel_holds_edgerec_only_and_every_module(tmp_path: Path) -> None:
     packaged = {name for name in names if ".dist-info/" not in name}
     expected = {
         f"edgerec/{path.name}" if path.parent.name == "edgerec" else f"edgerec/{path.parent.name}/{path.name}"
-        for path in sources()
+        for path in [*sources(), *data_files()]
     }
     assert packaged == expected | {"edgerec/py.typed"}
 
@@ -51,7 +56,7 @@ def test_wheel_holds_edgerec_only_and_every_module(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sources(), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_imports_flow_one_way(path: Path) -> None:
     tree = ast.parse(path.read_text())
-    nodes = tree.body if path.name == "commands.py" else list(ast.walk(tree))
+    nodes = tree.body if path.name.endswith("commands.py") else list(ast.walk(tree))
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgerec."):
             stage = (node.module or "").split(".")[1]

@@ -93,9 +93,8 @@ def test_the_bundle_recommends_the_next_of_the_ring_and_verifies(bundle: Path) -
 
 @pytest.mark.parametrize("precision", ["fp32", "int8-dynamic"])
 def test_a_teacher_can_ship_too(teacher: Path, tmp_path: Path, precision: str) -> None:
-    result = json.loads(
-        run("export", teacher, "--precision", precision, "--out", tmp_path / "t.edgerec", "--json").stdout
-    )
+    exported = run("export", teacher, "--precision", precision, "--out", tmp_path / "t.edgerec", "--json").stdout
+    result = json.loads(exported)["targets"]["onnx"]
     assert result["parity"]["top10_overlap_with_fp32"] > 0.9
     assert result["parity"]["largest_text_distance"] < (1e-5 if precision == "fp32" else 0.1)
 
@@ -115,7 +114,9 @@ def test_a_static_student_of_two_teachers_ships_searches_and_adds_items(
     info = json.loads((out / "model.json").read_text("utf-8"))
     assert info["sizes"] == {"hidden": 8} and info["recipe"]["weights"]["hidden"] == 0.1
     assert [one["name"] for one in info["further_teachers"]] == ["itemknn", str(teacher)]
-    parity = json.loads(run("export", out, "--precision", precision, "--out", path, "--json").stdout)["parity"]
+    parity = json.loads(run("export", out, "--precision", precision, "--out", path, "--json").stdout)["targets"][
+        "onnx"
+    ]["parity"]
     assert parity["largest_text_distance"] < (1e-5 if precision == "fp32" else 0.02)
     recommender = Recommender.load(path)
     assert recommender.search("Title red 5 영화 🎉", 1)[0].item == "i5"
@@ -153,6 +154,30 @@ def test_an_added_item_scores_as_the_exported_cold_item_of_the_same_text(student
     recommender.add_items({"new": "Title red 11 영화"})
     scores = {entry.item: entry.score for entry in recommender.recommend(["i3"], 20)}
     assert scores["new"] == pytest.approx(scores["cold"], abs=0.1)  # the one in an INT8 table
+
+
+def test_items_exported_with_the_bundle_rank_as_items_added_on_the_device(
+    student: Path, bundle: Path, tmp_path: Path
+) -> None:
+    from edgerec.runtime import Recommender
+
+    later = {"n1": "Title red 3", "n2": "Title blue 8 영화", "n3": "red"}
+    lines = [f"{item},{title}" for item, title in later.items()]
+    (tmp_path / "later.csv").write_text("item_id,title\n" + "\n".join(lines), encoding="utf-8")
+    run("export", student, "--add", tmp_path / "later.csv", "--out", tmp_path / "with.edgerec")
+    run("verify", tmp_path / "with.edgerec")
+    exported, added = Recommender.load(tmp_path / "with.edgerec"), Recommender.load(bundle)
+    added.add_items(later)
+    for history in ([], ["i3"], ["i3", "n1"], ["n3", "n2", "n3"], ["cold", "i1"]):
+        found, wanted = exported.recommend(history, 20), added.recommend(history, 20)
+        assert [one.item for one in found] == [one.item for one in wanted]
+        assert [one.score for one in found] == pytest.approx([one.score for one in wanted], abs=1e-4)
+    assert [one.item for one in exported.search("red 3", 20)] == [one.item for one in added.search("red 3", 20)]
+    assert [one.item for one in exported.similar("n1", 20)] == [one.item for one in added.similar("n1", 20)]
+    with pytest.raises(UsageError, match="'n1', 'n2', 'n3' are in the catalogue already"):
+        from edgerec.export.latecomers import add_catalogue
+
+        add_catalogue(tmp_path / "with.edgerec", tmp_path / "later.csv")
 
 
 def test_a_graph_that_computes_something_else_stops_the_export_and_nothing_is_written(

@@ -12,7 +12,7 @@ import pytest
 
 from edgerec.data import load as load_data
 from edgerec.distill.augment import views
-from edgerec.distill.distillation import Recipe, distill
+from edgerec.distill.distillation import Recipe, distill, lengthen
 from edgerec.distill.encoder import cached_text_vectors
 from edgerec.distill.losses import LossWeights, vector_distance
 from edgerec.distill.projection import student_from
@@ -92,6 +92,15 @@ def test_only_the_drawn_rows_of_the_table_are_re_encoded() -> None:
     assert torch.equal(weight.grad.abs().sum(1) > 0, changed)
     training.refresh()
     assert torch.equal(training.table, weight)
+
+
+def test_vectors_get_the_mean_length_of_the_goal(small_bert: Path) -> None:
+    student = random_student(teacher_model(small_bert), SMALL, np.arange(20), 4)
+    tokens = torch.arange(12).reshape(4, 3), torch.ones(4, 3, dtype=torch.long)
+    before, goal = student(*tokens).detach(), torch.full((4, 4), 3.0)
+    ratio = lengthen(student, before, goal)
+    assert float(student(*tokens).detach().norm(dim=1).mean()) == pytest.approx(6, rel=1e-5)
+    torch.testing.assert_close(student(*tokens), before * ratio)
 
 
 def test_a_text_that_was_held_out_joins_late_and_is_judged_as_it_was_before() -> None:

@@ -167,13 +167,23 @@ def test_the_score_of_an_added_item_has_its_bias_and_stands_after_those_of_the_c
 
 
 def test_added_items_are_refused_whole(ringer: Recommender) -> None:
-    for items, message in (({"new": "red", "a": "red"}, "'a' are in the catalogue"), ({"new": " "}, "'new' is empty")):
+    items: Any
+    for items, message in (
+        ({"new": "red", "a": "red"}, "'a' is in the catalogue of .* which holds no texts"),
+        ({"new": " "}, "'new' is empty"),
+        ({"new": 3}, "'new' cannot be added"),
+        ({"new": ("red",)}, "'new' cannot be added"),
+        ({"new": "\ud800"}, "'new' cannot be added"),
+        ({3: "red"}, "3 cannot be added"),
+        (["new"], "expected a mapping"),
+    ):
         with pytest.raises(UsageError, match=message):
             ringer.add_items(items)
+        assert ringer.overlay.next_row == 9
+    with pytest.raises(UsageError, match="got columns"):
+        ringer.add_items({"new": "red"}, {"other": {"year": 1}})
     ringer.add_items({})
-    ringer.add_items({"new": "red"})
-    with pytest.raises(UsageError, match="already"):
-        ringer.add_items({"new": "red"})
+    assert not len(ringer.overlay)
 
 
 def test_a_broken_encoder_is_met_at_the_first_text(ring: Tower, write: Callable[..., Any]) -> None:

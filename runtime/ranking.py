@@ -1,0 +1,257 @@
+"""From a request to an answer: one graph call, then what the graph knows nothing of.
+
+The order is always the same: filters and freshness are added to every item's score before the graph takes the best;
+the added items join; a blend with a server's features orders the candidates; a reranker trades score for diversity.
+Equal scores are answered by the lower row, so the same request gives the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, runtime_checkable
+
+import numpy as np
+
+from edgerec.errors import UsageError
+from edgerec.runtime.catalogue import Numbers, Where
+from edgerec.runtime.contents import is_number
+from edgerec.runtime.engine import NOBODY, RowArray
+from edgerec.runtime.layout import FloatArray
+from edgerec.runtime.overlay import Overlay
+from edgerec.runtime.repeat import repeat_scores
+
+if TYPE_CHECKING:
+    from edgerec.runtime.recommender import Recommender
+    from edgerec.runtime.session import Session, View
+
+
+class Pool(NamedTuple):
+    """Items in the order of an answer: int64 [P] rows and float32 [P] scores."""
+
+    rows: RowArray
+    scores: FloatArray
+
+    def ordered(self, scores: FloatArray) -> Pool:
+        """Return the pool ordered by other scores, ties by the lower row."""
+        order = np.lexsort((self.rows, -scores))
+        return Pool(self.rows[order], scores[order])
+
+
+class Scene(NamedTuple):
+    """What a reranker may look at: the open bundle, its overlay at that moment, and the rows the user took."""
+
+    recommender: Recommender
+    overlay: Overlay
+    taken: set[int]
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Something that orders the best ``pool`` items of an answer anew."""
+
+    @property
+    def pool(self) -> int:
+        """How many items it wants to choose from."""
+
+    def rerank(self, scene: Scene, pool: Pool, k: int) -> Pool:
+        """Return the k best of a pool, in their new order, with the scores they had."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Scores of candidates as ``score * (model's score) + sum of weights * features``; a missing feature counts 0.
+
+    The model's score is in nats (its softmax was trained), so weights are log odds per unit of a feature.
+    """
+
+    weights: Mapping[str, float]
+    score: float = 1.0
+
+    def apply(self, scores: FloatArray, features: Sequence[Mapping[str, float]]) -> FloatArray:
+        """Return blended scores float32 [P] of the model's scores and of each item's features."""
+        table = [[float(one.get(name, 0.0)) for name in self.weights] for one in features]
+        side = np.array(table, np.float64).reshape(len(features), -1) @ np.array(
+            list(self.weights.values()), np.float64
+        )
+        return (self.score * scores + side).astype(np.float32)
+
+    def check(self) -> None:
+        """Raise UsageError where a weight is no finite number."""
+        if not isinstance(self.weights, Mapping) or not all(map(is_number, [self.score, *self.weights.values()])):
+            raise UsageError(f"got {self!r}; expected finite numbers as weights")
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A boost for young items: ``weight * 0.5 ** (max(now - value, 0) / half_life)`` is added to an item's score.
+
+    ``value`` is the item's number in ``column`` (a year, a day, seconds: the unit of ``now`` and ``half_life``); an
+    item without one gets nothing.
+    """
+
+    column: str
+    now: float
+    half_life: float
+    weight: float = 1.0
+
+    def offset(self, values: Numbers) -> FloatArray:
+        """Return what is added to the score of each item, float32 [n]."""
+        age = np.maximum(self.now - values.values, 0)
+        return np.nan_to_num(self.weight * 0.5 ** (age / self.half_life)).astype(np.float32)
+
+    def check(self) -> None:
+        """Raise UsageError where a number is not finite, or the half-life not above 0."""
+        if not all(map(is_number, (self.now, self.half_life, self.weight))) or self.half_life <= 0:
+            raise UsageError(f"got {self!r}; expected finite numbers, and a half-life above 0")
+
+
+class Wishes(TypedDict, total=False):
+    """What may be asked of an answer beside its length; see ``Recommender.recommend``."""
+
+    where: Where
+    fresh: Fresh
+    blend: Blend
+    diversity: Reranker
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked, whoever asks; the fields are the arguments of ``Recommender.recommend``."""
+
+    k: int
+    exclude_seen: bool
+    candidates: Sequence[str] | Mapping[str, Mapping[str, float]] | None = None
+    skip_unknown: bool = False
+    where: Where | None = None
+    fresh: Fresh | None = None
+    blend: Blend | None = None
+    diversity: Reranker | None = None
+
+    def check(self) -> None:
+        """Raise UsageError where the parts do not go together."""
+        for part, kind in ((self.blend, Blend), (self.fresh, Fresh), (self.diversity, Reranker)):
+            if part is not None and not isinstance(part, kind):
+                raise UsageError(f"got {part!r}; expected a {kind.__name__}")
+            if isinstance(part, Blend | Fresh):
+                part.check()
+        if self.where is not None and not isinstance(self.where, Mapping):
+            raise UsageError(f"got where = {self.where!r}; expected a mapping from columns to conditions")
+        features = self.candidates.values() if isinstance(self.candidates, Mapping) else ()
+        if not all(isinstance(one, Mapping) and all(map(is_number, one.values())) for one in features):
+            raise UsageError("got features that are no finite numbers; expected item id -> {feature: number}")
+        if self.blend is not None and not isinstance(self.candidates, Mapping):
+            raise UsageError(
+                "a blend needs the features of candidates; expected candidates={item id: {feature: number}}"
+            )
+
+
+def answer(recommender: Recommender, session: Session, request: Request, rows: Sequence[int] = ()) -> Pool:
+    """Return the best items after a session and then ``rows`` of the bundle."""
+    request.check()
+    overlay, view = recommender.overlay, session.view(len(rows))
+    banned = view.seen.union(rows) if request.exclude_seen else set()
+    allowed = None if request.candidates is None else recommender.rows(request.candidates, request.skip_unknown)
+    size = request.k
+    if request.blend is not None:
+        size = max(size, len(allowed or ()))
+    if request.diversity is not None:
+        size = max(size, request.diversity.pool)
+    offsets = offsets_of(recommender, overlay, request, allowed)
+    pool = best(recommender, overlay, view, rows, size, banned, offsets)
+    if request.blend is not None and isinstance(request.candidates, Mapping):
+        pairs = request.candidates.items()
+        features = {row: side for item, side in pairs for row in recommender.rows([item], skip_unknown=True)}
+        pool = pool.ordered(request.blend.apply(pool.scores, [features[row] for row in pool.rows.tolist()]))
+    if request.diversity is not None:
+        pool = request.diversity.rerank(Scene(recommender, overlay, view.seen.union(rows)), pool, request.k)
+    return Pool(pool.rows[: request.k], pool.scores[: request.k])
+
+
+def offsets_of(
+    recommender: Recommender, overlay: Overlay, request: Request, allowed: Sequence[int] | None
+) -> tuple[FloatArray | None, FloatArray]:
+    """Return what is added to the scores: float32 [N + 1] for the bundle's items (None for 0), [A] for the added."""
+    n = recommender.contents.n_items
+    base, added = np.zeros(n + 1, np.float32), np.zeros(len(overlay), np.float32)
+    if allowed is None and not request.where and request.fresh is None:
+        return None, added
+    if request.fresh is not None:
+        values, more = recommender.catalogue.both(request.fresh.column, overlay)
+        if not isinstance(values, Numbers) or not isinstance(more, Numbers):
+            raise UsageError(f"the column {request.fresh.column!r} holds no numbers; expected one that does")
+        base[1:], added = request.fresh.offset(values), request.fresh.offset(more)
+    if request.where:
+        kept, more_kept = recommender.catalogue.mask(request.where, overlay)
+        base[~kept], added[~more_kept] = -np.inf, -np.inf
+    if allowed is not None:
+        outside = np.ones(n + 1, np.bool_)
+        outside[[row for row in allowed if row <= n]] = False
+        base[outside] = -np.inf
+        added[~np.isin(overlay.rows, allowed)] = -np.inf
+    return base, added
+
+
+def best(
+    recommender: Recommender,
+    overlay: Overlay,
+    view: View,
+    rows: Sequence[int],
+    size: int,
+    banned: set[int],
+    offsets: tuple[FloatArray | None, FloatArray],
+) -> Pool:
+    """Return the best items by the graph's scores and the added items' own."""
+    n = recommender.contents.n_items
+    base, added = offsets
+    exclude = np.array([sorted({*(row for row in banned if row <= n), *overlay.hidden(n).tolist()})], np.int64)
+    history = np.array([rows], np.int64) if rows else NOBODY
+    memory = view.taken[view.taken <= n], view.left[:, view.taken <= n]
+    offset = None if base is None else base[None]
+    found = recommender.ranker.rank(history, min(size, n + 1), view.state[None], exclude, offset, memory)
+    kept = found.items[0] >= 0
+    pool = Pool(found.items[0][kept], found.scores[0][kept])
+    more = added
+    if len(overlay):
+        more = added + added_scores(recommender, overlay, found.user if found.state.any() else None, view, len(rows))
+    return with_added(overlay, pool, more, banned, size)
+
+
+def with_added(overlay: Overlay, pool: Pool, more: FloatArray, banned: set[int], size: int) -> Pool:
+    """Return the ``size`` best of a pool and of the added items, whose scores are ``more``, float32 [A]."""
+    kept = overlay.live & ~np.isin(overlay.rows, list(banned)) & (more > -np.inf)
+    joined = Pool(np.concatenate([pool.rows, overlay.rows[kept]]), np.concatenate([pool.scores, more[kept]]))
+    ordered = joined.ordered(joined.scores)
+    return Pool(ordered.rows[:size], ordered.scores[:size])
+
+
+def added_scores(
+    recommender: Recommender, overlay: Overlay, user: FloatArray | None, view: View, later: int
+) -> FloatArray:
+    """Return the score of every added item, float32 [A], for a user vector [1, d], or None for somebody unknown."""
+    contents = recommender.contents
+    if user is None:
+        # of an added item nobody has seen, nothing is known either: it comes after all that have a popularity
+        popularity = contents.external["popularity.f32"]
+        own = np.where(overlay.rows <= contents.n_items, overlay.rows, 0)
+        return np.where(own > 0, popularity[own], popularity[1:].min()).astype(np.float32)
+    scores = overlay.scores(user)[0]
+    left = view.left * (contents.repeat_decays**later)[:, None]
+    pairs = [(overlay.places[row], place) for place, row in enumerate(view.taken.tolist()) if row in overlay.places]
+    if pairs:
+        places, columns = np.array(pairs).T
+        scores[places] += repeat_scores(contents.repeat_weights, left[:, columns])
+    return scores
+
+
+def check_request(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for what no request has."""
+    if unknown := [name for name in options if name not in Wishes.__annotations__]:
+        raise UsageError(f"got the argument {unknown[0]!r}; expected some of {', '.join(Wishes.__annotations__)}")
+
+
+def positive(value: int, name: str) -> int:
+    """Return a whole number of at least 1, or refuse it by name."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"got {name} = {value!r}; expected a whole number of at least 1")
+    return int(value)
