@@ -45,6 +45,10 @@ COMMANDS = {
         "edgerec.benchmarks.commands",
         "Score baselines, models, bundles and peers on one data set; with --study, train what is scored.",
     ),
+    "bench": (
+        "edgerec.benchmarks.bench_commands",
+        "Measure speed, memory, start and accuracy; compare, report and audit.",
+    ),
     "recommend": ("edgerec.runtime.commands", "Recommend items after a history, oldest first."),
     "search": ("edgerec.runtime.commands", "Search the catalogue by text."),
     "similar": ("edgerec.runtime.commands", "Find the items nearest to one."),
