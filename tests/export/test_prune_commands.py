@@ -64,7 +64,7 @@ def test_a_teacher_is_pruned_in_every_way_exports_and_is_pruned_again(
     assert first["after"]["parameters"] < first["before"]["parameters"]
     assert first["after"]["bytes"]["encoder"] < first["before"]["bytes"]["encoder"]
     assert first["after"]["bytes"]["item tables"] == first["before"]["bytes"]["item tables"]
-    parity = run("export", one, "--precision", "fp32", "--out", tmp_path / "one.edgerec")["targets"][0]["parity"]
+    parity = run("export", one, "--precision", "fp32", "--out", tmp_path / "one.edgerec")["targets"]["onnx"]["parity"]
     assert parity["largest_text_distance"] < 1e-5
     again = run("prune", one, "--data", cycle, "--out", tmp_path / "two", "--hidden", 16, *SHORT)
     assert again["after"]["sizes"]["hidden"] == 16
@@ -135,7 +135,7 @@ def test_a_static_student_loses_tokens_and_width_only(cycle: Path, teacher: Path
     out = tmp_path / "narrow"
     found = run("prune", tmp_path / "static", "--data", cycle, "--out", out, "--hidden", 8, *SHORT)
     assert found["after"]["sizes"] == {"hidden": 8}
-    assert run("export", out, "--out", tmp_path / "narrow.edgerec")["targets"][0]["bytes"]
+    assert run("export", out, "--out", tmp_path / "narrow.edgerec")["targets"]["onnx"]["bytes"]
     for refused, message in ((("--layers", 1), "has no layers"), (("--target-flops", 0.5), "no FLOPs to share")):
         with pytest.raises(UsageError, match=message):
             run("prune", tmp_path / "static", "--data", cycle, "--out", tmp_path / "other", *refused)
