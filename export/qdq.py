@@ -59,6 +59,7 @@ def qdq_graph(fp32: bytes, feeds: Sequence[Feed]) -> bytes:
     fold_attention_scale(model)
     model = with_pairs(model, feeds)
     name_axes(model)
+    sign_codes(model)
     share_pairs(model)
     graph = checked(model)
     require_clean(graph)
@@ -231,6 +232,27 @@ def name_axes(model: onnx.ModelProto) -> None:
         for one in node.attribute:
             if codes is not None and one.name == "axis" and one.i < 0:
                 one.i += codes.ndim
+
+
+def sign_codes(model: onnx.ModelProto) -> None:
+    """Give unsigned codes, which nncf takes for values that are never negative, the signed ones' scale and type.
+
+    TensorRT accepts UINT8 with a warning, and then cuts off at 127.
+    """
+    index, done = Index(model), set[str]()
+    for node in index.nodes:
+        if node.op_type not in {"QuantizeLinear", "DequantizeLinear"} or len(node.input) < 3:
+            continue
+        zero, scale = index.constant(node.input[2]), index.constant(node.input[1])
+        if zero is None or scale is None or zero.dtype != np.uint8 or zero.any():
+            continue
+        for name, value in (
+            (node.input[1], scale * scale.dtype.type(255 / 127)),
+            (node.input[2], zero.astype(np.int8)),
+        ):
+            if name not in done:
+                set_constant(model, name, value)
+                done.add(name)
 
 
 def share_pairs(model: onnx.ModelProto) -> None:
