@@ -25,6 +25,12 @@ class RepeatMemory:
     def __len__(self) -> int:
         return len(self._left)
 
+    def copy(self) -> RepeatMemory:
+        """Return the same memories, to go on by themselves."""
+        made = RepeatMemory(self._decays)
+        made.events, made._left = self.events, dict(self._left)
+        return made
+
     def observe(self, row: int) -> None:
         """Take note of an event, in O(R)."""
         self.wait(1)

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from edgerec.benchmarks.documents import RESULTS, filled
+from edgerec.benchmarks.schema import read
+from edgerec.benchmarks.tables import markdown
 from edgerec.errors import DataError
 from edgerec.export.study import report
 
 DOCUMENTS = sorted(
     path for path in (Path(__file__).parents[1] / "docs").glob("*.md") if "<!-- begin" in path.read_text("utf-8")
 )
+MEASURED = sorted(RESULTS.glob("bench-ml-100k*.json"))
 STUDIES = sorted(RESULTS.glob("quality-*.json"))
 
 
@@ -21,6 +24,11 @@ STUDIES = sorted(RESULTS.glob("quality-*.json"))
 def test_a_document_is_what_the_results_say(path: Path) -> None:
     document = path.read_text("utf-8")
     assert filled(document) == document
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=[path.stem for path in MEASURED])
+def test_a_committed_measurement_is_whole_and_prints_its_table(path: Path) -> None:
+    assert path.with_suffix(".md").read_text("utf-8") == markdown(read(path))
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
