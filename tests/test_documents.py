@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgerec.benchmarks.documents import RESULTS, filled
+from edgerec.benchmarks.million_bundle import report as million_report
 from edgerec.errors import DataError
 from edgerec.export.study import report
 
@@ -26,6 +27,15 @@ def test_a_document_is_what_the_results_say(path: Path) -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
 def test_a_committed_report_is_its_results(path: Path) -> None:
     assert path.with_suffix(".md").read_text("utf-8") == report(json.loads(path.read_text("utf-8")))
+
+
+def test_security_is_what_the_results_say() -> None:
+    document = (DOCS / "security.md").read_text("utf-8")
+    assert filled(document) == document
+    result = json.loads((RESULTS / "million-bundle.json").read_text("utf-8"))
+    assert (RESULTS / "million-bundle.md").read_text("utf-8") == million_report(result)
+    log = json.loads((RESULTS / "fuzz.json").read_text("utf-8"))
+    assert f"{log['inputs']:,} inputs, {log['crashes']} findings" in document
 
 
 def test_a_document_is_filled_between_its_comments_only(tmp_path: Path) -> None:
