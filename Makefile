@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: setup demo test bench fuzz quality peers lint fix
+.PHONY: setup demo test slow bench bench-peers fuzz quality peers web test-web lint fix
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
@@ -18,8 +18,21 @@ test: setup
 	$(VENV)/bin/python -m pytest
 
 # slow checks on real data; downloads the open sets once
-bench: setup
+slow: setup
 	$(VENV)/bin/python -m pytest -m slow -s
+
+# the measurements behind docs/benchmarking.md: half an hour; on what make quality trained, or BENCH='--study DIR ...'
+bench: setup
+	$(VENV)/bin/python -m edgerec.benchmarks.run_bench $(BENCH)
+	$(VENV)/bin/python -m edgerec.benchmarks.documents docs/benchmarking.md
+
+# what the peers of make bench run in: BENCH='--peers .venv-bench-peers/bin/python --peer-models DIR'
+bench-peers: .venv-bench-peers/.installed
+
+.venv-bench-peers/.installed: benchmarks/bench_peers.txt
+	test -x .venv-bench-peers/bin/python || $(PYTHON) -m venv .venv-bench-peers
+	.venv-bench-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/bench_peers.txt
+	touch $@
 
 # the studies behind docs/quality.md: hours, resumable; DATA=DIR for data sets that cannot be fetched
 quality: setup
@@ -42,6 +55,17 @@ fuzz: .venv-fuzz/.installed
 	test -x .venv-fuzz/bin/python || $(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/fuzz/requirements.txt -e '.[sign,text]'
 	touch $@
+
+# the browser's runtime, from runtime/web's lock file; node 20 or later
+web: runtime/web/dist/.built
+
+runtime/web/dist/.built: $(wildcard runtime/web/*.*)
+	cd runtime/web && npm ci --silent && npm run --silent build
+	touch $@
+
+# in headless Chromium
+test-web: setup web
+	$(VENV)/bin/python -m pytest -m browser
 
 lint: setup
 	$(VENV)/bin/ruff check .

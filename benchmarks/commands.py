@@ -13,8 +13,9 @@ import click
 from edgerec.commands import data_options, encoding_progress, json_option, load_data, split_option
 
 KS = (10, 5, 20)
-PARTS = ("main", "ablation", "sparsity", "compression")  # of a study
-OWN_OPTIONS = {"main": "--run", "ablation": "--steps", "sparsity": "--init-from"}  # what one part alone takes
+PARTS = ("main", "ablation", "sparsity", "pruning", "compression")  # of a study
+# what one part alone takes
+OWN_OPTIONS = {"main": "--run", "ablation": "--steps", "sparsity": "--init-from", "pruning": "--steps"}
 
 
 @click.command()
@@ -39,7 +40,9 @@ OWN_OPTIONS = {"main": "--run", "ablation": "--steps", "sparsity": "--init-from"
 )
 @click.option("--part", type=click.Choice(PARTS), default=PARTS[0], show_default=True, help="Of a study.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of a study's trainings.")
-@click.option("--steps", type=click.IntRange(1), help="Of an ablation's students.  [default: distill's]")
+@click.option(
+    "--steps", type=click.IntRange(1), help="Of the students of an ablation or of pruning.  [default: distill's]"
+)
 @click.option("--init-from", type=click.Path(path_type=Path), help="A sparsity study's teacher of another catalogue.")
 @click.option("--requests", type=click.Path(path_type=Path), help="Folder for what a peer learns from and is asked.")
 @click.option("--trec", type=click.Path(path_type=Path), help="Folder for TREC runs and qrels.")
@@ -84,7 +87,7 @@ def evaluate(
     peers = read_peers(runs, dataset, divided)
     if study or part != PARTS[0]:
         known = [(name, peer.rankings, peer.report) for name, peer in peers.items()]
-        own = {"main": known, "ablation": steps, "sparsity": init_from}
+        own = {"main": known, "ablation": steps, "sparsity": init_from, "pruning": steps}
         conduct(dataset, divided, encoder, study, part, seeds, own, out, as_json, options["offline"])
         return
     scorers: dict[str, Any] = {}
@@ -146,7 +149,7 @@ def conduct(
         UsageError: There is no folder, or of ``own``, what one part alone takes, another part's was given.
     """
     from edgerec.errors import UsageError
-    from edgerec.export import ablation, compression_study, sparsity, study
+    from edgerec.export import ablation, compression_study, pruning_study, sparsity, study
     from edgerec.files import write_bytes, write_json
     from edgerec.sources import fetch
 
@@ -155,12 +158,13 @@ def conduct(
 
     if folder is None:
         raise UsageError(f"--part {part} belongs to a study; expected --study FOLDER")
-    if misplaced := [OWN_OPTIONS[name] for name, value in own.items() if value and name != part]:
-        raise UsageError(f"--part {part} takes no {misplaced[0]}; leave it out, or name another part")
+    if misplaced := {OWN_OPTIONS[name] for name, value in own.items() if value} - {OWN_OPTIONS.get(part)}:
+        raise UsageError(f"--part {part} takes no {min(misplaced)}; leave it out, or name another part")
     parts: dict[str, tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Any]], str]]] = {
         "main": (study.run_study, study.report),
         "ablation": (ablation.run_ablation, ablation.report),
         "sparsity": (sparsity.run_sparsity, sparsity.report),
+        "pruning": (pruning_study.run_pruning, pruning_study.report),
         "compression": (compression_study.run_compression, compression_study.report),
     }
     run, report = parts[part]

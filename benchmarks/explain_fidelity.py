@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.benchmarks.environment import environment
+from edgerec.benchmarks.quality import markdown
 from edgerec.interactions import Requests
 from edgerec.metrics import bootstrap, paired_bootstrap
 from edgerec.runtime import Recommender
@@ -105,16 +106,26 @@ def summary(found: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
+def table(rows: dict[str, Any]) -> str:
+    """Return a summary as a Markdown table."""
+    lines = []
+    for name, row in rows.items():
+        low, high = row["interval"]
+        against = "{difference:+.3f} ({low:+.3f}, {high:+.3f})".format(**row["against_random"])
+        lines.append([name, f"{row['area']:.3f} ({low:.3f}, {high:.3f})", "" if name.endswith("random") else against])
+    return markdown(["order", "area (95%)", "- random (95%)"], lines)
+
+
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 @click.option("--data", "source", default="ml-100k", show_default=True)
 @click.option("--users", type=int, default=200, show_default=True, help="Of the test requests, drawn at random.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="A .json file; its table goes beside it as .md.")
 def main(bundle: Path, source: str, users: int, seed: int, out: Path | None) -> None:
     """Measure the fidelity of explanations by deletion."""
     from edgerec.data import load
-    from edgerec.files import write_json
+    from edgerec.files import write_bytes, write_json
     from edgerec.splits import split
 
     data = load(source, offline=True)
@@ -129,6 +140,7 @@ def main(bundle: Path, source: str, users: int, seed: int, out: Path | None) -> 
     }
     if out:
         write_json(out, result)
+        write_bytes(out.with_suffix(".md"), (table(rows) + "\n").encode())
     click.echo(json.dumps(result))
 
 

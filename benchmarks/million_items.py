@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.timer import measure
 from edgerec.errors import UsageError, require
-from edgerec.files import write_json
+from edgerec.files import write_bytes, write_json
 from edgerec.runtime import Recommender
 from edgerec.runtime.exact import row_products
 from edgerec.runtime.layout import FloatArray, quantize_rows
@@ -190,8 +190,10 @@ def recall(found: list[RowArray], truth: list[set[int]]) -> float:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return a result as a Markdown table."""
-    lines = ["| | MB | recall@10 | p50 ms | p90 ms | p99 ms | n |", "|---|---|---|---|---|---|---|"]
+    """Return a result as a Markdown table, under how busy the machine was: a busy one's times say little."""
+    load = (result["environment"]["load_average"] or ["unknown"])[0]
+    busy = f"{result['items']:,} items, {result['threads']} thread, load average {load}, {result['environment']['cpu']}"
+    lines = [busy, "", "| | MB | recall@10 | p50 ms | p90 ms | p99 ms | n |", "|---|---|---|---|---|---|---|"]
     for row in result["rows"]:
         clock = row["latency"]
         times = " | ".join(f"{clock[f'{p}_ms']:.2f}" for p in ("p50", "p90", "p99"))
@@ -206,7 +208,7 @@ def table(result: dict[str, Any]) -> str:
 @click.option("--rounds", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--noise", type=float, default=0.5, show_default=True, help="Share of each dimension's deviation.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON; its table lies beside it.")
 def main(bundle: Path, n: int, queries: int, rounds: int, noise: float, seed: int, out: Path | None) -> None:
     """Measure ways to find the ten best of a million items."""
     vectors, users = from_bundle(bundle)
@@ -226,6 +228,7 @@ def main(bundle: Path, n: int, queries: int, rounds: int, noise: float, seed: in
     }
     if out:
         write_json(out, result)
+        write_bytes(out.with_suffix(".md"), (table(result) + "\n").encode())
     click.echo(table(result))
 
 

@@ -27,6 +27,7 @@ from transformers import TrainerCallback
 from edgerec.distill.augment import views
 from edgerec.distill.encoder import Progress, cached_text_vectors, no_progress
 from edgerec.distill.ensemble import Ensemble
+from edgerec.distill.lessons import CachedTokens, Lesson, Pupil
 from edgerec.distill.losses import LossWeights
 from edgerec.distill.options import TrainOptions
 from edgerec.distill.projection import require_layers, student_from
@@ -37,12 +38,10 @@ from edgerec.distill.text_student import TextStudent
 from edgerec.distill.text_training import TextTraining
 from edgerec.distill.towers import Towers
 from edgerec.distill.training import fit
-from edgerec.distill.vocabulary import WORDS, Trimmed, read_tokenizer, trim, whole
+from edgerec.distill.vocabulary import WORDS, Trimmed, read_tokenizer, taken, trim, whole
 from edgerec.errors import DataError, UsageError
 from edgerec.interactions import Split
 
-BUCKETS = 4  # forward passes per step, of texts of like length
-MOST_TEXTS = 1024  # per forward pass
 AGREEMENT = 0.02  # relative distance up to which the towers' text part is the teacher's: another machine's rounding
 
 # The last step is kept: validation NDCG@10 moves by 0.005 between evaluations, and the best of ten was an early
@@ -77,46 +76,21 @@ RECIPE = Recipe()
 
 
 @dataclass(frozen=True)
+class Start:
+    """A student to train on, in place of one that is made of the teacher."""
+
+    encoder: TextStudent
+    tokenizer_json: str
+    callbacks: Sequence[TrainerCallback] = ()
+
+
+@dataclass(frozen=True)
 class Distilled:
     """A trained student."""
 
     encoder: TextStudent
     tokenizer_json: str
     report: dict[str, Any]
-
-
-class CachedTokens(nn.Module):
-    """An encoder over texts that were cut into tokens once, equal texts once: from rows to vectors."""
-
-    input_ids: Tensor  # int64 [D, L], of distinct texts
-    attention_mask: Tensor
-    text_of: Tensor  # int64 [M]: which of them a row has
-    rows_at_once = 1 << 30  # they are parted here, after equal ones have met
-
-    def __init__(self, encoder: TextStudent, tokens: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.encoder = encoder
-        both = torch.stack([tokens["input_ids"], tokens["attention_mask"]], dim=1)
-        distinct, text_of = both.unique(dim=0, return_inverse=True)
-        for name, value in (("input_ids", distinct[:, 0]), ("attention_mask", distinct[:, 1]), ("text_of", text_of)):
-            self.register_buffer(name, value, persistent=False)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return text parts [m, d] of the texts at ``rows``."""
-        texts, back = self.text_of[rows].unique(return_inverse=True)
-        order = self.attention_mask[texts].sum(1).argsort()
-        parts = []
-        for chosen in texts[order].split(max(min(-(-len(texts) // BUCKETS), MOST_TEXTS), 1)):
-            width = int(self.attention_mask[chosen].sum(1).max())  # all to one width would be half padding
-            parts.append(self.encoder(self.input_ids[chosen, :width], self.attention_mask[chosen, :width]))
-        return torch.cat(parts)[order.argsort()][back]
-
-    @torch.no_grad()
-    def all(self) -> Tensor:
-        """Return text parts of all rows, [M, d]."""
-        self.eval()
-        parts: Tensor = self(torch.arange(len(self.text_of)))
-        return parts
 
 
 def distill(
@@ -132,6 +106,7 @@ def distill(
     extra: Sequence[str] = (),
     progress: Progress = no_progress,
     ensemble: Ensemble | None = None,
+    start: Start | None = None,
 ) -> Distilled:
     """Distil a teacher's text encoder into a student.
 
@@ -148,6 +123,7 @@ def distill(
         extra: Further unlabelled texts; they join the training and the vocabulary.
         progress: Called with the number of texts that the teacher has encoded.
         ensemble: Further teachers of the listwise loss.
+        start: A student to train on; ``config`` is then its own, and ``recipe`` has no say in its vocabulary.
 
     Returns:
         The student at its best step, its tokenizer, and a report (see ``report``).
@@ -159,32 +135,90 @@ def distill(
     """
     held = held_out(texts, recipe.held_out, options.seed)
     further = [*extra, *further_texts(texts, held, recipe, options.seed)]
-    goal = goals(towers, teacher, texts, further, progress)
-    trimmed = vocabulary(teacher, [*texts, *further], recipe.words)
-    tokens = tokenise(trimmed.tokenizer_json, [*texts, *further])
-    unseen = torch.from_numpy(np.concatenate([held, np.zeros(len(further), np.bool_)]))
+    lesson = Lesson([*texts, *further], goals(towers, teacher, texts, further, progress), held)
+    if start:
+        trimmed = taken(start.tokenizer_json, read_tokenizer(teacher))
+    else:
+        trimmed = vocabulary(teacher, lesson.texts, recipe.words)
+    tokens = tokenise(trimmed.tokenizer_json, lesson.texts)
     model = open_teacher(teacher)
-    taught = {name: value[~unseen] for name, value in tokens.items()}
+    taught, goal = {name: value[~lesson.unseen] for name, value in tokens.items()}, lesson.goal[~lesson.unseen]
     projection = towers.projection.detach().cpu()
-    student = first_student(model, config, trimmed, taught, goal[~unseen], projection, recipe, options.seed)
+    if start:
+        student = start.encoder
+    else:
+        student = first_student(model, config, trimmed, taught, goal, projection, recipe, options.seed)
     guide = None
     if recipe.weights.hidden or recipe.weights.relation:
         guide = StateGuide(student, model, trimmed.kept, tokens, taught, recipe.weights, options.seed)
     control = random_student(model, config, trimmed.kept, goal.shape[1], options.seed)
-    encoder = CachedTokens(student, tokens)
-    judged = {"start": encoder.all(), "random": CachedTokens(control, tokens).all()}
-    sample = recipe.sample or student.affordable(tokens["attention_mask"])
-    training = TextTraining(frozen(towers), encoder, goal, recipe.weights, sample, unseen, guide, ensemble)
-    trained = [*student.parameters(), *(guide.parameters() if guide else ())]
+    pupil = Pupil(student, control, tokens, trimmed.reason)
+    callbacks = start.callbacks if start else ()
+    said = teach(pupil, towers, lesson, split, options, folder, resume, recipe, guide, ensemble, callbacks=callbacks)
+    return Distilled(student, trimmed.tokenizer_json, said)
+
+
+def teach(
+    pupil: Pupil,
+    towers: Towers,
+    lesson: Lesson,
+    split: Split,
+    options: TrainOptions,
+    folder: Path,
+    resume: bool = False,
+    recipe: Recipe = RECIPE,
+    guide: StateGuide | None = None,
+    ensemble: Ensemble | None = None,
+    label: str = "distillation",
+    callbacks: Sequence[TrainerCallback] = (),
+) -> dict[str, Any]:
+    """Train a student, new or given, in place; return how near it comes (see ``report``).
+
+    Args:
+        pupil: The student, and what it reads.
+        towers: The teacher's; they are not changed.
+        lesson: What is taught.
+        split: The log.
+        options: How the training goes.
+        folder: For checkpoints.
+        resume: Go on from the last checkpoint in ``folder``.
+        recipe: Weights of the losses, and when the texts that were held out join.
+        guide: Losses of states.
+        ensemble: Further teachers of the listwise loss.
+        label: What the progress bar says.
+        callbacks: Called at every step.
+
+    Raises:
+        InterruptedTraining: Ctrl-C; a checkpoint was saved.
+    """
+    encoder = CachedTokens(pupil.student, pupil.tokens)
+    judged = {"start": encoder.all(), "random": CachedTokens(pupil.control, pupil.tokens).all()}
+    training = learning(pupil, encoder, towers, lesson, recipe, guide, ensemble)
+    trained = [*pupil.student.parameters(), *(guide.parameters() if guide else ())]
     groups = [{"params": trained, "weight_decay": options.weight_decay}]
     admission = Admission(training, round((1 - recipe.late) * options.steps))
-    best = fit(training, groups, split, options, folder, "distillation", resume, callbacks=[admission])
+    best = fit(training, groups, split, options, folder, label, resume, callbacks=[admission, *callbacks])
     training.admit()  # where no step came after
-    ratio = lengthen(student, encoder.all()[: len(texts)], goal[: len(texts)])
+    items = len(lesson.held)
+    ratio = lengthen(pupil.student, encoder.all()[:items], lesson.goal[:items])
     judged["student"] = encoder.all()
-    judged["student"][unseen] = training.unseen * ratio
-    groups_of = {"seen": ~held, "unseen": held}
-    return Distilled(student, trimmed.tokenizer_json, report(judged, goal, groups_of, trimmed.reason, best))
+    judged["student"][lesson.unseen] = training.unseen * ratio
+    groups_of = {"seen": ~lesson.held, "unseen": lesson.held}
+    return report(judged, lesson.goal, groups_of, pupil.vocabulary, best)
+
+
+def learning(
+    pupil: Pupil,
+    encoder: CachedTokens,
+    towers: Towers,
+    lesson: Lesson,
+    recipe: Recipe,
+    guide: StateGuide | None = None,
+    ensemble: Ensemble | None = None,
+) -> TextTraining:
+    """Return the module whose loss a student learns from, through ``encoder``."""
+    sample = recipe.sample or pupil.student.affordable(pupil.tokens["attention_mask"])
+    return TextTraining(frozen(towers), encoder, lesson.goal, recipe.weights, sample, lesson.unseen, guide, ensemble)
 
 
 @torch.no_grad()

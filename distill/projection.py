@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgerec.distill.student import StudentConfig, StudentEncoder, batches, random_student
+from edgerec.distill.text_student import TextStudent
 from edgerec.distill.text_training import run_layers
 from edgerec.distill.towers import pca
 from edgerec.errors import UsageError
@@ -212,7 +213,7 @@ def fit_norms(student: StudentEncoder, tokens: dict[str, Tensor], targets: list[
         norm.bias.copy_(centre - scale * mean)
 
 
-def fit_head(student: StudentEncoder, tokens: dict[str, Tensor], goal: Tensor) -> None:
+def fit_head(student: TextStudent, tokens: dict[str, Tensor], goal: Tensor) -> None:
     """Fit the head from pooled states to the goal by ridge regression around the means."""
     pooled = torch.empty(len(goal), student.head.in_features)
     for rows, ids, mask in batches(tokens):

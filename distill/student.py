@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from edgerec.distill.encoder import MAX_TOKENS
+from edgerec.distill.fake_quantization import attach, quantizers
+from edgerec.distill.shapes import Shape, describe, resized
 from edgerec.distill.static import StaticConfig, StaticEncoder
 from edgerec.distill.text_student import TextStudent
 from edgerec.distill.text_training import CHUNK, mean_pool, run_layers
@@ -28,6 +30,7 @@ from edgerec.files import atomic_path, write_bytes, write_json
 from edgerec.interactions import FloatArray
 
 MANIFEST = "edgerec-student.json"
+QUANTIZERS = "quantizers.safetensors"  # of one that was trained for int8
 FORMAT = 1
 ROLES = {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}  # named where the tokenizer has them
 
@@ -79,13 +82,14 @@ class StudentEncoder(TextStudent):
         bert: A Hugging Face BERT-like model with ``embeddings`` and ``encoder.layer``, with eager attention.
         size: d, the towers' embedding size.
         max_tokens: The longest text that it takes.
+        normalised: Whether states get length 1 before the head, as a teacher's do before its projection.
     """
 
     texts_per_step, tokens_per_step = 128, 4096
 
-    def __init__(self, bert: Any, size: int, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, bert: Any, size: int, max_tokens: int = MAX_TOKENS, normalised: bool = False) -> None:
         super().__init__()
-        self.bert, self.max_tokens = bert, max_tokens
+        self.bert, self.max_tokens, self.normalised = bert, max_tokens, normalised
         self.head = nn.Linear(bert.config.hidden_size, size)
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -94,7 +98,8 @@ class StudentEncoder(TextStudent):
         The layers run one by one: that traces the same way in every version of transformers, whose own masks do not.
         """
         hidden = self.bert.embeddings(input_ids=input_ids)
-        return mean_pool(run_layers(self.bert.encoder.layer, hidden, attention_mask), attention_mask)
+        states = mean_pool(run_layers(self.bert.encoder.layer, hidden, attention_mask), attention_mask)
+        return nn.functional.normalize(states, dim=-1) if self.normalised else states
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -102,10 +107,10 @@ class StudentEncoder(TextStudent):
         return list(self.bert.encoder.layer)
 
     @property
-    def student_config(self) -> StudentConfig:
-        """The sizes, as the model's configuration holds them."""
-        of = self.bert.config
-        return StudentConfig(of.num_hidden_layers, of.hidden_size, of.num_attention_heads, of.intermediate_size)
+    def student_config(self) -> StudentConfig | Shape:
+        """The sizes, as the weights have them; layer by layer where these differ, or heads do not make up the width."""
+        of = Shape.of(self.bert)
+        return StudentConfig(of.layers, of.hidden, of.heads[0], of.intermediate[0]) if of.regular else of
 
 
 def tokenise(tokenizer_json: str, texts: Sequence[str], max_tokens: int = MAX_TOKENS) -> dict[str, Tensor]:
@@ -137,11 +142,15 @@ def batches(tokens: dict[str, Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]
         yield rows, tokens["input_ids"][rows, :width], tokens["attention_mask"][rows, :width]
 
 
-def empty_bert(teacher: Any, config: StudentConfig, kept: NDArray[np.int64], max_tokens: int = MAX_TOKENS) -> Any:
+def empty_bert(
+    teacher: Any, config: StudentConfig | Shape, kept: NDArray[np.int64], max_tokens: int = MAX_TOKENS
+) -> Any:
     """Return a model of the teacher's kind in the student's sizes, with random weights and no dropout.
 
     Positions beyond ``max_tokens`` are left out. Dropout only adds noise to the copying of a teacher.
     """
+    if isinstance(config, Shape):
+        return resized(empty_bert(teacher, StudentConfig(config.layers, config.hidden, 1, 1), kept, max_tokens), config)
     of = copy.deepcopy(teacher.config)
     offset = getattr(teacher.embeddings, "padding_idx", None)  # RoBERTa counts positions from padding_idx + 1
     positions = max_tokens if offset is None else max_tokens + offset + 1
@@ -161,7 +170,9 @@ def empty_bert(teacher: Any, config: StudentConfig, kept: NDArray[np.int64], max
     return transformers.AutoModel.from_config(of, attn_implementation="eager", add_pooling_layer=False).eval()
 
 
-def random_student(teacher: Any, config: Config, kept: NDArray[np.int64], size: int, seed: int = 0) -> TextStudent:
+def random_student(
+    teacher: Any, config: Config | Shape, kept: NDArray[np.int64], size: int, seed: int = 0
+) -> TextStudent:
     """Return a student with random weights: the control, fitted to nothing, or a start from scratch.
 
     Args:
@@ -188,9 +199,12 @@ def save(folder: Path, encoder: TextStudent, tokenizer_json: str) -> None:
     """Write a student and its manifest, which is written last.
 
     One with layers lies in Hugging Face layout with a head beside it: ``transformers.AutoModel`` and ``AutoTokenizer``
-    open the folder as they open any encoder's. A static one is ``static.safetensors`` and ``tokenizer.json``.
+    open the folder as they open any encoder's, unless pruning left layers of different sizes, which the manifest lists:
+    then the first refuses to. A static one is ``static.safetensors`` and ``tokenizer.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if (fake := quantizers(encoder)) is not None:
+        save_tensors(folder / QUANTIZERS, fake)
     if isinstance(encoder, StudentEncoder):
         save_tensors(folder / "model.safetensors", encoder.bert)
         save_tensors(folder / "head.safetensors", encoder.head)
@@ -199,9 +213,19 @@ def save(folder: Path, encoder: TextStudent, tokenizer_json: str) -> None:
     else:
         save_tensors(folder / "static.safetensors", encoder)
     write_bytes(folder / "tokenizer.json", tokenizer_json.encode())
-    kind = "layers" if isinstance(encoder, StudentEncoder) else "static"
-    sizes = {"d": encoder.head.out_features, "max_tokens": encoder.max_tokens, "config": asdict(encoder.student_config)}
-    write_json(folder / MANIFEST, {"format": FORMAT, "kind": kind, **sizes})
+    manifest: dict[str, Any] = {"format": FORMAT, "kind": kind(encoder), "d": encoder.head.out_features}
+    manifest |= {"max_tokens": encoder.max_tokens, "config": asdict(encoder.student_config)}
+    if isinstance(encoder, StudentEncoder) and manifest["kind"] == "pruned":
+        manifest |= {"shape": asdict(Shape.of(encoder.bert)), "normalised": encoder.normalised}
+    write_json(folder / MANIFEST, manifest)
+
+
+def kind(encoder: TextStudent) -> str:
+    """Return how a student is read back: as any model with layers, as one with sizes of its own, or as a table."""
+    if not isinstance(encoder, StudentEncoder):
+        return "static"
+    plain = isinstance(encoder.student_config, StudentConfig) and not encoder.normalised
+    return "layers" if plain else "pruned"
 
 
 def save_tensors(path: Path, module: nn.Module) -> None:
@@ -235,8 +259,13 @@ def load(folder: Path) -> tuple[TextStudent, str]:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise DataError(f"{folder} has student format {manifest['format']}; expected {FORMAT}: update edgerec")
-        read = {"layers": load_layers, "static": load_static}[manifest.get("kind", "layers")]  # older ones have layers
-        return read(folder, manifest).eval(), (folder / "tokenizer.json").read_text(encoding="utf-8")
+        read = {"layers": load_layers, "pruned": load_pruned, "static": load_static}[
+            manifest.get("kind", "layers")
+        ]  # older ones have layers
+        encoder = read(folder, manifest).eval()
+        if (folder / QUANTIZERS).exists():
+            encoder = attach(encoder, load_file(folder / QUANTIZERS))
+        return encoder, (folder / "tokenizer.json").read_text(encoding="utf-8")
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, UsageError):
             raise
@@ -252,6 +281,18 @@ def load_layers(folder: Path, manifest: dict[str, Any]) -> TextStudent:
             folder, local_files_only=True, attn_implementation="eager", add_pooling_layer=False
         ).float()
     encoder = StudentEncoder(bert, manifest["d"], manifest["max_tokens"])
+    encoder.head.load_state_dict(load_file(folder / "head.safetensors"))
+    return encoder
+
+
+def load_pruned(folder: Path, manifest: dict[str, Any]) -> TextStudent:
+    """Read a student whose layers have sizes of their own, or that gives its states length 1."""
+    of = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    of.update({"num_attention_heads": 1, "intermediate_size": 1})  # any width can have these, until it gets its own
+    bert = transformers.AutoModel.from_config(of, attn_implementation="eager", add_pooling_layer=False)
+    resized(bert, Shape.read(manifest["shape"])).load_state_dict(load_file(folder / "model.safetensors"))
+    describe(bert)
+    encoder = StudentEncoder(bert, manifest["d"], manifest["max_tokens"], manifest["normalised"])
     encoder.head.load_state_dict(load_file(folder / "head.safetensors"))
     return encoder
 

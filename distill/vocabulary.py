@@ -66,6 +66,22 @@ def whole(tokenizer_json: str) -> Trimmed:
     return Trimmed(tokenizer_json, kept, f"all {len(tokens)} tokens kept")
 
 
+def taken(tokenizer_json: str, teacher_json: str) -> Trimmed:
+    """Return a student's tokenizer as it is, with the ids that its tokens have in the teacher's.
+
+    Raises:
+        UsageError: It has a token that the teacher's lacks.
+    """
+    old, new = (open_tokenizer(one).get_vocab() for one in (teacher_json, tokenizer_json))
+    if unknown := new.keys() - old.keys():
+        raise UsageError(
+            f"the student has {len(unknown)} tokens that its teacher lacks, such as {min(unknown)!r}; expected the "
+            "teacher that it was distilled from"
+        )
+    kept = np.array([old[token] for token in sorted(new, key=lambda token: new[token])], dtype=np.int64)
+    return Trimmed(tokenizer_json, kept, f"the student's {len(kept)} tokens")
+
+
 def trim(tokenizer_json: str, texts: Sequence[str], words: int = WORDS) -> Trimmed:
     """Cut a WordPiece tokenizer to special tokens, the tokens of ``texts`` and a safety set.
 

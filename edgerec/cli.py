@@ -23,6 +23,12 @@ COMMANDS = {
         "Train a cross-encoder: a second teacher that reranks what the first one finds.",
     ),
     "distill": ("edgerec.distill.commands", "Distill a teacher's text encoder into a small student."),
+    "prune": ("edgerec.export.prune_commands", "Prune a model's text encoder, and let it recover by distillation."),
+    "sparsify": (
+        "edgerec.distill.sparse_commands",
+        "Set a share of a student's weights to zero, 2:4 or by size, and distill on.",
+    ),
+    "qat": ("edgerec.distill.sparse_commands", "Distill a student on with the rounding of INT8 in it."),
     "export": (
         "edgerec.export.commands",
         "Compile a teacher or student folder into one .edgerec file, or for another engine.",
@@ -38,6 +44,10 @@ COMMANDS = {
     "evaluate": (
         "edgerec.benchmarks.commands",
         "Score baselines, models, bundles and peers on one data set; with --study, train what is scored.",
+    ),
+    "bench": (
+        "edgerec.benchmarks.bench_commands",
+        "Measure speed, memory, start and accuracy; compare, report and audit.",
     ),
     "recommend": ("edgerec.runtime.commands", "Recommend items after a history, oldest first."),
     "search": ("edgerec.runtime.commands", "Search the catalogue by text."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,14 @@ def data_from(default: str | None = None) -> Callable[[Callable[..., Any]], Call
 
 
 data_options = data_from()
+data_option = reading(  # for commands whose argument is a model
+    click.option("--data", "source", metavar="SOURCE", help="What it was made from.  [default: of the model's name]")
+)
+
+
+def data_of(info: Mapping[str, Any], options: Mapping[str, Any]) -> Dataset:
+    """Load what ``data_option`` names, by default the data set of the name in a model's ``model.json``."""
+    return load_data(**{**options, "source": options["source"] or info["data"]["name"]})
 
 
 def load_data(source: str, offline: bool, **columns: Any) -> Dataset:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgerec.commands import data_from, json_option, load_data, reading, split_option
+from edgerec.commands import data_from, data_of, data_option, json_option, load_data, split_option
 from edgerec.export import GOALS, PRECISIONS, TARGETS
 
 
@@ -40,7 +40,7 @@ def export(
     as_json: bool,
 ) -> None:
     """Compile a teacher or student folder into one .edgerec file, or for another engine."""
-    from edgerec.errors import UsageError, require
+    from edgerec.errors import require
 
     for module in ("torch", "transformers", "onnx"):
         require(module, "export")
@@ -49,15 +49,10 @@ def export(
 
     if add is None:
         reports = compile_for(load(model), targets, precision, out)
-    elif targets != TARGETS[:1]:
-        raise UsageError(f"got --add with the targets {', '.join(targets)}; expected {TARGETS[0]} alone")
     else:
-        from edgerec.export.latecomers import add_catalogue
-        from edgerec.files import atomic_path
+        from edgerec.export.latecomers import compile_with
 
-        with atomic_path(out) as temporary:
-            reports = compile_for(load(model), targets, precision, temporary)
-            reports[TARGETS[0]] |= {"path": str(out), "bytes": add_catalogue(temporary, add, template)}
+        reports = {"onnx": compile_with(load(model), targets, precision, out, add, template)}
     if as_json:
         click.echo(json.dumps({"targets": reports}, ensure_ascii=False))
         return
@@ -66,11 +61,13 @@ def export(
         click.echo(f"{report['path']}: {target}, {size / 1e6:.2f} MB, {report.get('precision', precision)}")
         for name, value in report.get("parity", {}).items():
             click.echo(f"  {name}: {value if isinstance(value, str) else format(value, '.3g')}")
+        if "note" in report:
+            click.echo(f"  {report['note']}")
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@reading(click.option("--data", "source", help="The data set that it was made from.  [default: of the model's name]"))
+@data_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .edgerec file to write.")
 @click.option("--candidates", help=f"Some of {', '.join(PRECISIONS)}, parted by commas.  [default: all]")
 @click.option("--budget", type=float, default=0.01, show_default=True, help="Share of NDCG@10 that may be lost.")
@@ -90,19 +87,22 @@ def quantize(
     **options: Any,
 ) -> None:
     """Measure a model's file in every precision, and write the best one within an accuracy budget."""
-    from edgerec.errors import require
+    from edgerec.errors import UsageError, require
 
     for module in ("torch", "transformers", "onnx", "rich", *(["matplotlib"] if figure else [])):
         require(module, "figures" if module == "matplotlib" else "export")
     from edgerec.export.referee import Terms, open_model
     from edgerec.export.referee import quantize as run
-    from edgerec.export.referee_report import draw, print_report
+    from edgerec.export.referee_report import FORMATS, draw, print_report
     from edgerec.splits import split
+
+    if figure and figure.suffix not in FORMATS:
+        raise UsageError(f"got the figure {figure}; expected a name that ends in {', '.join(FORMATS)}")
 
     names = PRECISIONS if candidates is None else tuple(name.strip() for name in candidates.split(","))
     terms = Terms(names, budget, goal, seed)
     checkpoint = open_model(model)
-    data = load_data(**{**options, "source": options["source"] or checkpoint.info["data"]["name"]})
+    data = data_of(checkpoint.info, options)
     divided = split(data, checkpoint.info["split"])
     report = run(checkpoint, data, divided, out, terms, lambda name: click.echo(f"making {name}", err=True))
     if figure:

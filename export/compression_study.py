@@ -105,9 +105,9 @@ def report(result: Mapping[str, Any]) -> str:
     rounds = result["rounds"]
     intro = (
         f"{heading(result)} NDCG@10 on test as a share of fp32's, paired 95% interval over users; overlap of the "
-        f"re-encoded top 10 with fp32's, and that of searches, on validation. p50 in ms of {rounds['encode_one']} calls "
-        f"(one title), {rounds['encode_batch']} (32 titles) and {rounds['recommend']} (recommend), interleaved, 1 "
-        f"thread. Kept: a lower end on validation within {result['budget']:.0%} of fp32's NDCG@10."
+        f"re-encoded top 10 with fp32's, and that of searches, on validation. p50 in ms of {rounds['encode_one']} "
+        f"calls (one title), {rounds['encode_batch']} (32 titles) and {rounds['recommend']} (recommend), interleaved, "
+        f"1 thread. Kept: a lower end on validation within {result['budget']:.0%} of fp32's NDCG@10."
     )
     parts = [intro]
     for preset, found in result["presets"].items():
@@ -123,15 +123,11 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
 
 def cells_of(row: Mapping[str, Any]) -> list[str]:
     """Return a candidate's cells, means over seeds."""
-    kept = (
-        f"{sum(row['kept'])} of {len(row['kept'])} seeds" if len(row["kept"]) > 1 else "yes" if row["kept"][0] else "no"
-    )
+    kept = f"{sum(row['kept'])} of {len(row['kept'])}"
     if "bytes" not in row:
         return [row["name"], *[""] * (6 + len(WAYS)), kept]
     near = [np.mean([one[of]["mean"] for one in row["top10_overlap"]]) for of in ("re-encoded", "search")]
-    clock = [
-        np.mean([one[kind]["p50_ms"] for one in row["times"]]) for kind in ("encode_one", "encode_batch", "recommend")
-    ]
+    clock = [np.mean([one[kind]["p50_ms"] for one in row["times"]]) for kind in KINDS]
     cells = [row["name"], f"{np.mean(row['bytes']):,.0f}", *(share(row[way]) for way in WAYS)]
     return [*cells, *(f"{one:.3f}" for one in near), *(f"{one:.2f}" for one in clock), kept]
 

@@ -58,7 +58,7 @@ class TokenStates(nn.Module):
     @property
     def normalised(self) -> bool:
         """Whether the projection takes pooled states of length 1."""
-        return isinstance(self.encoder, TeacherEncoder)
+        return isinstance(self.encoder, TeacherEncoder) or self.encoder.normalised
 
     @torch.no_grad()
     def vectors(self, input_ids: Tensor, attention_mask: Tensor) -> FloatArray:

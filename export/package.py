@@ -28,6 +28,7 @@ from edgerec.export.parity import Reference, reference
 from edgerec.export.quantization import CANDIDATES, Calibration, calibration, made
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.export.rounding import compensated
+from edgerec.export.sparse_check import checked
 from edgerec.files import atomic_path, write_bytes
 from edgerec.runtime import Recommender
 from edgerec.runtime.catalogue import optional_members
@@ -118,7 +119,8 @@ def write(
         As ``package``.
 
     Raises:
-        ParityError: The file does not answer as torch does; nothing was written.
+        ParityError: The file does not answer as torch does, or is not as sparse as the model claims; nothing was
+            written.
     """
     shipped, tolerance = prepared.rounded, CANDIDATES[precision].tolerance
     members, model = pack(shipped)
@@ -132,6 +134,8 @@ def write(
     }
     manifest = {"model": model, "precision": {"text_encoder": precision, "tables": "int8"}}
     manifest |= {**origin(prepared.checkpoint), **(more or {})}
+    if claim := prepared.checkpoint.info.get("sparsity"):
+        manifest["sparsity"] = checked(graph, claim)
     with atomic_path(out) as temporary:
         write_bundle(temporary, manifest, members)
         parity = referee(temporary, prepared.tower, prepared.histories)

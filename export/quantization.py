@@ -115,8 +115,11 @@ def made(name: str, graph: bytes, titles: Calibration) -> bytes:
         UsageError: The graph is quantized already, or the candidate cannot be made of it, or not on this machine.
     """
     candidate = CANDIDATES[name]
-    if operators := rounding_operators(graph):
-        raise UsageError(f"the graph has {', '.join(operators)}: it is quantized already; give the fp32 graph")
+    if name != "qat" and (operators := rounding_operators(graph)):
+        raise UsageError(
+            f"the graph has {', '.join(operators)}: it is quantized already; expected the fp32 graph, or qat for a "
+            "student that was trained for INT8"
+        )
     if reason := candidate.unavailable():
         raise UsageError(reason)
     with quiet():
@@ -187,8 +190,11 @@ def static(graph: bytes, titles: Calibration) -> bytes:
 
 
 def weights(graph: bytes, titles: Calibration) -> bytes:
-    """Return the graph with weights stored in INT8, a scale per column or table row, and computed with in fp32."""
-    return stored_in_int8(graph, ("MatMul", "Gather"))
+    """Return the graph with weights stored in INT8, a scale per column or table row, and computed with in fp32.
+
+    Head and cold map, which enlarge errors, are stored in float16.
+    """
+    return stored_in_half(stored_in_int8(graph, ("MatMul", "Gather")))
 
 
 def blocks(bits: int) -> Make:
@@ -213,6 +219,13 @@ def elsewhere(module: str, function: str) -> Make:
         return getattr(importlib.import_module(module), function)(graph, titles.feeds)
 
     return make
+
+
+def trained_for_int8(graph: bytes, titles: Calibration) -> bytes:
+    """Return the graph of a student that ``edgerec qat`` trained, its weights as int8."""
+    from edgerec.export.qat_graph import qat_graph
+
+    return qat_graph(graph)
 
 
 def through_files(graph: bytes, work: Callable[[Path, Path], object]) -> bytes:
@@ -241,5 +254,5 @@ CANDIDATES = {
     "int8-blocks": Candidate(blocks(8), 0.01, ("onnx_ir", "ml_dtypes")),
     "int4-blocks": Candidate(blocks(4), 0.15, ("onnx_ir", "ml_dtypes")),
     "int8-qdq": Candidate(elsewhere("edgerec.export.qdq", "qdq_graph"), 0.15, ("nncf", "edgerec.export.qdq")),
-    "qat": Candidate(elsewhere("edgerec.export.qat_graph", "qat_graph"), 0.15, ("edgerec.export.qat_graph",)),
+    "qat": Candidate(trained_for_int8, 1e-3),
 }

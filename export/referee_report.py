@@ -10,6 +10,7 @@ from edgerec.errors import require
 from edgerec.export.trials import REFERENCE, WAYS
 from edgerec.files import atomic_path
 
+FORMATS = (".png", ".svg", ".pdf")
 HEAD = ("", "MB", "shipped", "re-encoded", "overlap", "search", "one title", "32 titles", "recommend", "")
 
 
@@ -96,7 +97,11 @@ def tables(found: Mapping[str, Any], budget: float) -> list[str]:
 
 
 def draw(report: Mapping[str, Any], path: Path) -> None:
-    """Draw bytes and milliseconds against NDCG@10, a labelled point per candidate, as the format of the file's name.
+    """Draw bytes and milliseconds against NDCG@10, a labelled point per candidate.
+
+    Args:
+        report: What ``referee.quantize`` returned.
+        path: The file, of one of ``FORMATS``.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -104,7 +109,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
     require("matplotlib", "figures")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
     rows = [row for row in report["rows"] if "bytes" in row]
     axes = figure.subplots(1, 2, sharey=True)
     sizes = [row["bytes"] / 1e6 for row in rows]
@@ -116,9 +121,10 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         one.set_xlim(left=0)
         one.grid(alpha=0.3)
     axes[0].set_ylabel("NDCG@10, re-encoded, validation")
-    axes[0].legend(loc="lower right")
+    figure.suptitle(f"{report['chosen']} chosen (red) for {report['goal']}; hollow: refused", fontsize=10)
+    axes[0].legend(loc="lower left", fontsize=8)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        figure.savefig(stream, format=path.suffix.lstrip(".") or "png", dpi=150)
+        figure.savefig(stream, format=path.suffix[1:], dpi=150)
 
 
 def lowest(rows: Sequence[Mapping[str, Any]], budget: float) -> float:
@@ -128,14 +134,21 @@ def lowest(rows: Sequence[Mapping[str, Any]], budget: float) -> float:
 
 
 def scatter(axes: Any, rows: Sequence[Mapping[str, Any]], xs: Sequence[float], chosen: str) -> None:
-    """Draw a point with its interval per candidate, full where it was kept, and label it."""
-    for number, (row, x) in enumerate(zip(rows, xs, strict=True)):
-        found = row["ndcg10"]["re-encoded"]
-        scale = found["mean"] / found["ratio"] if found["ratio"] else 0.0
-        spread = [[scale * (found["ratio"] - found["low"])], [scale * (found["high"] - found["ratio"])]]
+    """Draw a point with its interval per candidate, full where it was kept; names stand in a column at the right."""
+    order = sorted(range(len(rows)), key=lambda number: rows[number]["ndcg10"]["re-encoded"]["mean"])
+    for place, number in enumerate(order):
+        row, x, found = rows[number], xs[number], rows[number]["ndcg10"]["re-encoded"]
+        whole = found["mean"] / max(found["ratio"], 1e-12)
+        ends = [[whole * (found["ratio"] - found["low"])], [whole * (found["high"] - found["ratio"])]]
         colour = "tab:red" if row["name"] == chosen else "tab:blue"
         face = colour if row["kept"] else "white"
-        axes.errorbar(x, found["mean"], spread, fmt="o", color=colour, markerfacecolor=face, capsize=2, linewidth=0.8)
+        axes.errorbar(x, found["mean"], ends, fmt="o", color=colour, markerfacecolor=face, capsize=2, linewidth=0.8)
         axes.annotate(
-            row["name"], (x, found["mean"]), (5, 6 + 9 * (number % 2)), textcoords="offset points", fontsize=8
+            row["name"],
+            (x, found["mean"]),
+            (1.04, (place + 0.5) / len(rows)),
+            textcoords="axes fraction",
+            verticalalignment="center",
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": "silver", "linewidth": 0.6, "relpos": (0, 0.5)},
         )

@@ -219,6 +219,8 @@ def best(
 
 def with_added(overlay: Overlay, pool: Pool, more: FloatArray, banned: set[int], size: int) -> Pool:
     """Return the ``size`` best of a pool and of the added items, whose scores are ``more``, float32 [A]."""
+    if not len(overlay):
+        return pool.ordered(pool.scores)
     kept = overlay.live & ~np.isin(overlay.rows, list(banned)) & (more > -np.inf)
     joined = Pool(np.concatenate([pool.rows, overlay.rows[kept]]), np.concatenate([pool.scores, more[kept]]))
     ordered = joined.ordered(joined.scores)

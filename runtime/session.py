@@ -93,6 +93,15 @@ class Session:
         """The age of the session in events, gaps in time included."""
         return self.memory.events
 
+    def fork(self) -> Session:
+        """Return a session that starts where this one stands and goes on by itself."""
+        with self._open():
+            made = Session(self.recommender, seconds_per_event=self.seconds_per_event)
+            made.history = None if self.history is None else list(self.history)
+            made.state, made.counts, made.at = self.state.copy(), self.counts.copy(), self.at
+            made.memory, made.skipped = self.memory.copy(), self.skipped.copy()
+            return made
+
     def observe(self, *items: str, at: float | None = None) -> None:
         """Take note of events, oldest first; either all of them or, after an error, none.
 
@@ -193,7 +202,8 @@ class Session:
     def view(self, later: int = 0) -> View:
         """Return what an answer needs, at one moment; ``later`` events of the bundle's items are to follow."""
         with self._open():
-            state = self.state if not (self.counts or later) else self.state + self._push()
+            moved = len(self.skipped) and (self.counts or later)
+            state = self.state + self._push() if moved else self.state
             return View(state, set(self.counts), *self.memory.recall())
 
     def _open(self) -> threading.RLock:

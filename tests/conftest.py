@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,3 +62,27 @@ def small_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48}
     BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=160, **sizes)).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def untrained(cycle: Path, small_bert: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Write a teacher's folder and a student's, of the ring, whose numbers no training has touched."""
+    from edgerec.data import load
+    from edgerec.distill import checkpoint, student
+    from edgerec.distill.distillation import open_teacher
+    from edgerec.distill.encoder import cached_text_vectors
+    from edgerec.distill.towers import TowerConfig, Towers
+    from edgerec.distill.vocabulary import read_tokenizer, whole
+    from edgerec.splits import split
+
+    data = load(str(cycle))
+    divided = split(data)
+    towers = Towers(cached_text_vectors(data.texts, small_bert), divided.warm, TowerConfig(8)).eval()
+    teacher, small = tmp_path / "teacher", tmp_path / "student"
+    shutil.copytree(small_bert, teacher / checkpoint.ENCODER)
+    tokens = whole(read_tokenizer(small_bert))
+    encoder = student.random_student(open_teacher(small_bert), student.StudentConfig(1, 12, 2, 24), tokens.kept, 8)
+    student.save(small / checkpoint.ENCODER, encoder, tokens.tokenizer_json)
+    for folder, kind in ((teacher, "teacher"), (small, "student")):
+        checkpoint.save(folder, towers, data, divided, {"kind": kind, "validation_ndcg10": 0.0})
+    return teacher, small

@@ -9,12 +9,15 @@ import pytest
 
 from edgerec.benchmarks.documents import RESULTS, filled
 from edgerec.benchmarks.million_bundle import report as million_report
+from edgerec.benchmarks.schema import read
+from edgerec.benchmarks.tables import markdown
 from edgerec.errors import DataError
 from edgerec.export.study import report
 
 DOCUMENTS = sorted(
     path for path in (Path(__file__).parents[1] / "docs").glob("*.md") if "<!-- begin" in path.read_text("utf-8")
 )
+MEASURED = sorted(RESULTS.glob("bench-ml-100k*.json"))
 STUDIES = sorted(RESULTS.glob("quality-*.json"))
 
 
@@ -24,18 +27,33 @@ def test_a_document_is_what_the_results_say(path: Path) -> None:
     assert filled(document) == document
 
 
+@pytest.mark.parametrize("path", MEASURED, ids=[path.stem for path in MEASURED])
+def test_a_committed_measurement_is_whole_and_prints_its_table(path: Path) -> None:
+    assert path.with_suffix(".md").read_text("utf-8") == markdown(read(path))
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
 def test_a_committed_report_is_its_results(path: Path) -> None:
     assert path.with_suffix(".md").read_text("utf-8") == report(json.loads(path.read_text("utf-8")))
 
 
-def test_security_is_what_the_results_say() -> None:
-    document = (DOCS / "security.md").read_text("utf-8")
-    assert filled(document) == document
+def test_the_numbers_of_security_are_their_results() -> None:
+    document = (DOCUMENTS[0].parent / "security.md").read_text("utf-8")
     result = json.loads((RESULTS / "million-bundle.json").read_text("utf-8"))
     assert (RESULTS / "million-bundle.md").read_text("utf-8") == million_report(result)
     log = json.loads((RESULTS / "fuzz.json").read_text("utf-8"))
     assert f"{log['inputs']:,} inputs, {log['crashes']} findings" in document
+
+
+def test_the_tables_of_the_runtime_are_their_results() -> None:
+    from edgerec.benchmarks import diversity_curve, explain_fidelity
+
+    for name, table in (
+        ("diversity-ml-100k", diversity_curve.table),
+        ("explain-fidelity-ml-100k", lambda result: explain_fidelity.table(result["rows"])),
+    ):
+        path = RESULTS / f"{name}.json"
+        assert path.with_suffix(".md").read_text("utf-8") == table(json.loads(path.read_text("utf-8"))) + "\n"
 
 
 def test_a_document_is_filled_between_its_comments_only(tmp_path: Path) -> None:

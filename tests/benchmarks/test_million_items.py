@@ -36,7 +36,9 @@ def test_rescoring_everything_loses_nothing_but_rounding_and_fewer_lose_more(ite
     assert rows["fp32"]["recall10"] == 1
     assert rows["binary + rescoring 10,000"]["recall10"] > 0.9 >= rows["binary + rescoring 100"]["recall10"]
     assert rows["INT8, exact"]["latency"]["n"] == 2
-    assert table({"rows": list(rows.values())}).count("\n") == len(rows) + 1
+    result = {"rows": list(rows.values()), "items": 2000, "threads": 1}
+    printed = table({**result, "environment": {"load_average": [1.5], "cpu": "a CPU"}})
+    assert "load average 1.5, a CPU" in printed and printed.count("\n| ") == len(rows) + 1
 
 
 def test_best_is_in_order_and_recall_counts_what_was_found() -> None:

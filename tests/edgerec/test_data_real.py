@@ -1,4 +1,4 @@
-"""The open sets, as they come in their wheels; run by ``make bench``."""
+"""The open sets, as they come in their wheels; run by ``make slow``."""
 
 from __future__ import annotations
 

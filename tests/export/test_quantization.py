@@ -24,7 +24,9 @@ from edgerec.export.quantization import CANDIDATES, Calibration, calibration, ma
 from edgerec.export.rounded_graph import SCALES, constants, floored, saturates, stored_in_half, stored_in_int8
 
 TEXTS = [f"title {colour} {number}" for colour in ("red", "blue") for number in range(12)]
-HERE = [name for name in PRECISIONS if CANDIDATES[name].unavailable() is None]
+HERE = [
+    name for name in PRECISIONS if CANDIDATES[name].unavailable() is None and name != "qat"
+]  # it takes another graph
 STATIC = {"fp32", "fp16", "int8-dynamic", "int8-weights"}  # what a student without layers can have
 
 

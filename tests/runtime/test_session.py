@@ -128,3 +128,13 @@ def test_a_device_needs_numpy_and_onnxruntime_only(ring: Tower, write: Callable[
     result = subprocess.run([sys.executable, "-c", LEAN, str(write(ring))], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
+
+
+def test_a_fork_goes_on_by_itself(make_tower: Callable[..., Tower], load: Callable[[Tower], Recommender]) -> None:
+    recommender = load(make_tower(**REPEATS))
+    session = recommender.session()
+    session.observe("i1", "i2")
+    before, fork = session.recommend(), session.fork()
+    assert fork.recommend() == before
+    fork.observe("i3")
+    assert session.recommend() == before != fork.recommend()

@@ -1,0 +1,130 @@
+"""How good the very file is on the very device, from the answers that the measured subjects gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgerec.bundle import Bundle
+from edgerec.errors import EdgerecError
+from edgerec.files import sha256
+from edgerec.interactions import Dataset, IntArray, Split
+from edgerec.metrics import summarise
+from edgerec.runtime.contents import Contents, read
+from edgerec.runtime.layout import Tower
+from edgerec.runtime.reference import golden_request
+from edgerec.runtime.verify import verify
+
+K = 10
+
+
+def quality(answers: Sequence[Sequence[str]], data: Dataset, split: Split) -> dict[str, Any]:
+    """Return NDCG@10 and its kin of answers to the test requests, with intervals over users."""
+    row_of = {item: row for row, item in enumerate(data.item_ids)}
+    ranked: IntArray = np.full((len(answers), K), -1, np.int32)
+    for number, answer in enumerate(answers):
+        rows = [row_of[item] for item in answer[:K]]
+        ranked[number, : len(rows)] = rows
+    return summarise(ranked, split.test, split.warm, K)
+
+
+def overlap(answers: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]) -> float:
+    """Return the mean share of the reference's items that an answer holds; all of none, where there are none."""
+    pairs = zip(answers, reference, strict=True)
+    return float(np.mean([len({*one} & {*other}) / len(other) if other else 1.0 for one, other in pairs]))
+
+
+def tower(contents: Contents) -> Tower:
+    """Return an exported tower as the float64 reference wants it; its tables are what the file holds."""
+
+    def table(name: str) -> Any:
+        codes, scale = contents.external[f"{name}.i8"].T[1:], contents.external[f"{name}.scale"][1:]
+        return codes.astype(np.float32) * scale[:, None]
+
+    model, n = contents.model, contents.n_items
+    return Tower(
+        decays=contents.decays,
+        mix=np.array(model["mix"], np.float32),
+        scale=model["scale"],
+        item_out=table("item_out"),
+        item_in=None if model["shared"] else table("item_in"),
+        bias=contents.external["bias.f32"][1:],
+        popularity=contents.external["popularity.f32"][1:],
+        text=contents.text_codes[1:] * contents.text_scale[1:, None],
+        ids=[contents.ids[row] for row in range(n)],
+        titles=[contents.titles[row] for row in range(n)],
+        repeat_decays=contents.repeat_decays,
+        repeat_weights=contents.repeat_weights,
+    )
+
+
+def reference_answers(path: Path, histories: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Answer histories with a bundle's tables in float64, event by event."""
+    contents = read(Bundle(path))
+    exact, rows, masked = tower(contents), contents.rows, contents.model["mask_seen"]
+    found = []
+    for history in histories:
+        answer = golden_request(exact, [rows[item] for item in history], masked, K)
+        found.append([contents.ids[row - 1] for row in answer["items"]])
+    return found
+
+
+def goldens(path: Path) -> dict[str, Any]:
+    """Replay a bundle's golden requests here."""
+    try:
+        return {"passes": True, **{key: value for key, value in verify(path).items() if key != "bundle"}}
+    except EdgerecError as error:
+        return {"passes": False, "reason": " ".join(str(error).split())}
+
+
+def accuracy_rows(
+    answered: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, Sequence[Any]],
+    files: Mapping[str, Path | None],
+    bundles: Mapping[str, Path],
+    data: tuple[Dataset, Split] | None,
+) -> list[dict[str, Any]]:
+    """Return a row per subject and kind.
+
+    Args:
+        answered: Rows with ``answers``, as ``harness.measure`` returns them.
+        inputs: What was asked.
+        files: Subject -> the file that was measured.
+        bundles: Subject -> the bundle whose tables are its reference.
+        data: What the inputs came from, if they came from a data set.
+    """
+    references: dict[tuple[Path, str], list[list[str]]] = {}
+    first_search = next((row["answers"] for row in answered if row["kind"] == "search" and "answers" in row), None)
+    replayed = {path: goldens(path) for path in {*bundles.values()}}
+    rows = []
+    for one in answered:
+        row = {key: value for key, value in one.items() if key not in ("answers", "round")}
+        row |= file_facts(files.get(one["subject"]))
+        row |= {"quality": None, "overlap10": None, "overlap_with": None, "goldens": None}
+        asks_items = one["kind"] in ("recommend", "session")
+        if "answers" in one and one["device"] != "harness":
+            path = bundles.get(one["subject"])
+            row["goldens"] = replayed[path] if path and one["device"] in ("cpu-ort", "jetson") else None
+            if asks_items and data:
+                row["quality"] = quality(one["answers"], *data)
+            if asks_items and path:
+                key = path, "items"
+                if key not in references:
+                    references[key] = reference_answers(path, inputs[one["kind"]])
+                row |= {"overlap10": overlap(one["answers"], references[key]), "overlap_with": "float64 of its tables"}
+            elif one["kind"] == "search" and first_search is not None:
+                row |= {"overlap10": overlap(one["answers"], first_search), "overlap_with": "the first subject"}
+        rows.append(row)
+    return rows
+
+
+def file_facts(path: Path | None) -> dict[str, Any]:
+    """Return a file's sha256 and size, or a folder's size; None for what there is not."""
+    if path is None:
+        return {"sha256": None, "bytes": None}
+    if path.is_dir():
+        return {"sha256": None, "bytes": sum(one.stat().st_size for one in path.rglob("*") if one.is_file())}
+    return {"sha256": sha256(path), "bytes": path.stat().st_size}

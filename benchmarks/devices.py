@@ -1,0 +1,107 @@
+"""Devices by name, and what of a bundle or a model folder is measured on each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgerec.benchmarks import jetson
+from edgerec.benchmarks.adapters import KINDS, Empty
+from edgerec.benchmarks.harness import Target
+from edgerec.bundle import Bundle
+from edgerec.errors import UsageError
+
+BUNDLE_DEVICES = {
+    "cpu-ort": "edgerec.benchmarks.subjects:BundleSubject",
+    "openvino": "edgerec.benchmarks.subjects:OpenvinoSubject",
+}
+TORCH = "edgerec.export.torch_subject:TorchSubject"  # named, not imported: torch belongs into that cell's process alone
+TORCH_DEVICES = {"cpu-torch": "cpu", "cuda-torch": "cuda"}
+MISSING = {
+    "cuda-ort": "this version opens bundles on onnxruntime's CPU provider only",
+    "tensorrt": "this version builds no TensorRT engine",
+    "web": "this version has no web runtime",
+}
+JETSON = "jetson"  # cpu-ort on the board itself
+DEVICES = (*BUNDLE_DEVICES, *TORCH_DEVICES, *MISSING, JETSON)
+TORCH_MODES = ("eager", "compiled")
+
+
+def targets(
+    devices: Sequence[str],
+    bundles: Sequence[Path],
+    models: Sequence[Path],
+    kinds: Sequence[str],
+    threads: Sequence[int],
+) -> list[Target]:
+    """Return what is to be measured, the empty subject first.
+
+    Raises:
+        UsageError: There is nothing to measure on a device that was asked for.
+    """
+    made = [Target("empty", "harness", f"{Empty.__module__}:{Empty.__name__}", (kinds[0],))]
+    for device in devices:
+        paths = models if device in TORCH_DEVICES else bundles
+        if not paths:
+            wanted = "a model folder with --model" if device in TORCH_DEVICES else "a bundle"
+            raise UsageError(f"got nothing to measure on {device}; expected {wanted}")
+        for path in paths:
+            for count in threads:
+                made += of_device(device, path.resolve(), tuple(kinds), count)
+    names = [one.name for one in made]
+    if double := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{double[0]} would be measured twice; expected files of different names")
+    return made
+
+
+def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int) -> list[Target]:
+    """Return one file's targets on one device."""
+    suffix = f", {device}" + (f", {threads} threads" if threads > 1 else "")
+    name = f"{path.name.removesuffix('.edgerec')}{suffix}"
+    if device == JETSON:
+        missing = None if jetson.board() else "this machine is no Jetson; run it there, or name it with --host"
+        return [
+            replace(one, device=JETSON, name=name, missing=missing)
+            for one in of_device("cpu-ort", path, kinds, threads)
+        ]
+    if device in MISSING:
+        return [Target(name, device, "", kinds, {"threads": threads}, path, missing=MISSING[device])]
+    if device in BUNDLE_DEVICES:
+        options = {"bundle": str(path), "threads": threads}
+        return [Target(name, device, BUNDLE_DEVICES[device], kinds, options, path, precision(path))]
+    found = []
+    for mode in TORCH_MODES:
+        options = {"folder": str(path), "threads": threads, "mode": mode, "device": TORCH_DEVICES[device]}
+        own = tuple(kind for kind in kinds if kind != "session")  # torch keeps no state between requests
+        found.append(Target(f"{name}, {mode}", device, TORCH, own, options, path, "fp32"))
+    return found
+
+
+def precision(path: Path) -> str:
+    """Return a bundle's precisions in one phrase."""
+    stated = Bundle(path).manifest.get("precision", {})
+    return ", ".join(f"{part.replace('_', ' ')} {value}" for part, value in stated.items()) or "not stated"
+
+
+def peer(given: str, kinds: Sequence[str], threads: int) -> Target:
+    """Return the target of ``NAME=INTERPRETER:FILE.py:Class:kind[:OPTION=VALUE]...``; an empty interpreter is this one.
+
+    Raises:
+        UsageError: It does not read so.
+    """
+    name, _, rest = given.partition("=")
+    interpreter, *parts = rest.split(":")
+    form = "expected NAME=[PYTHON]:FILE.py:Class:kind[:option=value]..."
+    if not name or len(parts) < 3 or parts[2] not in KINDS:
+        raise UsageError(f"got --peer {given}; {form}, kind one of {', '.join(KINDS)}")
+    file, class_name, kind, *pairs = parts
+    options = dict(pair.partition("=")[::2] for pair in pairs)
+    missing = None if kind in kinds else f"{kind} was not asked for"
+    if interpreter and not os.access(interpreter, os.X_OK):
+        missing = f"{interpreter} is not there"
+    where = f"{Path(file).resolve()}:{class_name}"
+    return Target(
+        name, "peer", where, (kind,), {**options, "threads": threads}, None, None, interpreter or None, missing
+    )

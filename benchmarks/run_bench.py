@@ -1,0 +1,69 @@
+"""``make bench``: the measurements behind docs/benchmarking.md, under half an hour on two cores.
+
+    python -m edgerec.benchmarks.run_bench --study DIR --peers PYTHON --peer-models DIR
+
+DIR of the study holds ``tiny.edgerec``, ``static.edgerec`` and the folder ``tiny`` (a seed of ``make quality``). Peers
+are measured where an interpreter with their packages and the folder that ``peer_models.py`` made are named. Results go
+to ``benchmarks/results``, the report beside them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PEERS = {
+    "MiniLM-L6 INT8 (optimum), exact": "MiniLM:search",
+    "model2vec, exact": "Model2Vec:search",
+    "model2vec, usearch": "Model2Vec:search:index=usearch",
+    "model2vec, faiss": "Model2Vec:search:index=faiss",
+}
+
+
+def bench(name: str, arguments: Sequence[str], quick: bool) -> Path:
+    """Measure, and return the result's path; a cell that failed is in it, and stops nothing."""
+    out = RESULTS / f"{name}.json"
+    length = ["--seconds", "0.2", "--rounds", "1", "--cold", "1"] if quick else ["--seconds", "2", "--cold", "3"]
+    command = [sys.executable, "-m", "edgerec", "bench", "run", *arguments, *length, "--data", "ml-100k"]
+    subprocess.run([*command, "--out", str(out)], check=False)
+    return out
+
+
+def peer_options(python: Path | None, models: Path | None) -> list[str]:
+    """Return what names the peers, or nothing where they are not at hand."""
+    if python is None or models is None:
+        return []
+    file = Path(__file__).with_name("peer_text.py")
+    options = []
+    for name, place in PEERS.items():
+        options += ["--peer", f"{name}={python}:{file}:{place}:folder={models}"]
+    return options
+
+
+@click.command()
+@click.option("--study", type=click.Path(path_type=Path), default=ROOT / "build/quality/quality-ml-100k/seed-0")
+@click.option("--peers", type=click.Path(path_type=Path), help="Python of the peers' environment.")
+@click.option("--peer-models", type=click.Path(path_type=Path), help="What peer_models.py made.")
+@click.option("--quick", is_flag=True, help="To see that everything runs; the numbers mean nothing.")
+def main(study: Path, peers: Path | None, peer_models: Path | None, quick: bool) -> None:
+    """Measure what the document shows."""
+    tiny, static = (study / f"{name}.edgerec" for name in ("tiny", "static"))
+    if not tiny.exists() or not static.exists():
+        raise click.UsageError(
+            f"{study} holds no tiny.edgerec and static.edgerec; make quality trains them, --study names them"
+        )
+    kinds = ["--kind", "recommend", "--kind", "session", "--kind", "search"]
+    torch = ["--device", "cpu-ort", "--device", "cpu-torch", "--model", str(study / "tiny")]
+    bench("bench-ml-100k", [str(tiny), str(static), *torch, *kinds, *peer_options(peers, peer_models)], quick)
+    scenarios = [f"--scenario={name}" for name in ("single-stream", "multi-stream", "server", "offline")]
+    bench("bench-ml-100k-scenarios", [str(tiny), *kinds, *scenarios], quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The shipped file as a subject: on onnxruntime's CPU, and on OpenVINO through the same runtime."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgerec.benchmarks.adapters import K, NotHere
+
+if TYPE_CHECKING:
+    from edgerec.runtime.recommender import Recommendation, Recommender
+    from edgerec.runtime.session import Session
+
+
+class BundleSubject:
+    """A bundle behind ``edgerec.runtime``, as an application would use it."""
+
+    recommender: Recommender
+
+    def __init__(self, kind: str, bundle: str, threads: int = 1) -> None:
+        self.path, self.threads = Path(bundle), threads
+        self.run_one: Callable[[Any], Any] = getattr(self, kind)
+        self._ready: dict[tuple[str, ...], Session] = {}
+
+    def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Yield import, check of the file, and graphs; together they are ``Recommender.load``."""
+        yield "import", lambda: [importlib.import_module(name) for name in ("onnxruntime", "edgerec.runtime")]
+        yield "open", self._open
+        yield "session", self._graphs
+
+    def prepare(self) -> None:
+        """Open the bundle."""
+        for _, stage in self.stages():
+            stage()
+
+    def close(self) -> None:
+        """Nothing is held outside the process."""
+
+    def _open(self) -> None:
+        from edgerec.bundle import Bundle
+
+        self._bundle = Bundle(self.path)
+
+    def _graphs(self) -> None:
+        from edgerec.runtime.recommender import Recommender
+
+        self.recommender = Recommender(self._bundle, self.threads)
+
+    def observe(self, histories: Sequence[Sequence[str]]) -> None:
+        """Start a session for each history, and observe all but its last event."""
+        for history in histories:
+            session = self._ready[tuple(history)] = self.recommender.session()
+            session.observe(*history[:-1])
+
+    def recommend(self, history: Sequence[str]) -> list[str]:
+        """Recommend after a whole history."""
+        return ids(self.recommender.recommend(history, K))
+
+    def session(self, history: Sequence[str]) -> list[str]:
+        """Observe the last event of a history whose others were observed before, and recommend."""
+        session = self._ready[tuple(history)].fork()  # the answer must depend on the request alone
+        session.observe(*history[-1:])
+        return ids(session.recommend(K))
+
+    def search(self, query: str) -> list[str]:
+        """Search; tokenization is inside."""
+        return ids(self.recommender.search(query, K))
+
+    def encode(self, text: str) -> Any:
+        """Return a text's vector; tokenization is inside."""
+        return self.recommender.encoder.encode([text]).text[0]
+
+
+class OpenvinoSubject(BundleSubject):
+    """The same runtime with its two sessions on OpenVINO's CPU plugin."""
+
+    def _graphs(self) -> None:
+        try:
+            importlib.import_module("openvino")
+        except ImportError as error:
+            raise NotHere(f"openvino is not installed ({error})") from error
+        super()._graphs()
+        from edgerec.runtime.layout import ENCODER, GRAPH
+
+        with tempfile.TemporaryDirectory() as folder:
+            for name in self._bundle.manifest["members"]:
+                (Path(folder) / name).write_bytes(self._bundle[name])
+            self.recommender.ranker._session = OpenvinoSession(Path(folder) / GRAPH, self.threads)
+            self.recommender.encoder.__dict__["_session"] = OpenvinoSession(Path(folder) / ENCODER, self.threads)
+
+
+class OpenvinoSession:
+    """What the runtime asks of an onnxruntime session: ``run``.
+
+    Raises:
+        NotHere: OpenVINO cannot compile the graph.
+    """
+
+    def __init__(self, graph: Path, threads: int) -> None:
+        openvino = importlib.import_module("openvino")
+
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+        try:
+            core = openvino.Core()
+            self._request = core.compile_model(core.read_model(graph), "CPU", hints).create_infer_request()
+        except RuntimeError as error:
+            raise NotHere(f"openvino {openvino.__version__} cannot compile {graph.name}: {lines_end(error)}") from error
+        self._names = {name for port in self._request.model_inputs for name in port.names}
+
+    def run(self, outputs: Sequence[str], feed: Mapping[str, Any]) -> list[Any]:
+        """Return outputs by name."""
+        if lost := feed.keys() - self._names:
+            raise NotHere(f"openvino's reader folds the graph's inputs {', '.join(sorted(lost))} away")
+        found = self._request.infer(dict(feed))
+        return [found[name] for name in outputs]
+
+
+def lines_end(error: Exception) -> str:
+    """Return the last line of an error that says anything."""
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+
+
+def ids(found: list[Recommendation]) -> list[str]:
+    """Return the item ids of an answer."""
+    return [entry.item for entry in found]

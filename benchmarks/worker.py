@@ -1,0 +1,151 @@
+"""One task of one subject in a process of its own: ``python -m edgerec.benchmarks.worker TASK.json``.
+
+The task names the file for the result; what the subject prints does not matter. Needs numpy and what the subject needs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgerec.benchmarks import adapters, machine, power
+from edgerec.benchmarks.percentiles import order_statistics, stability, summarise, windows
+from edgerec.benchmarks.scenarios import Plan, Watch, run
+from edgerec.errors import UsageError
+from edgerec.files import write_json
+
+FASTER = 0.10  # a repeated input may be answered so much faster than a new one (MLPerf's TEST04)
+
+
+def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Plan) -> dict[str, Any]:
+    """Prepare, and run a scenario."""
+    before = machine.memory()
+    subject.prepare()
+    adapters.observe(subject, kind, inputs)
+    prepared, heat = machine.memory(), machine.clocks()
+    sensor, reason = power.find(gpu=getattr(subject, "device", "").startswith("cuda"))
+    baseline = power.idle(sensor) if sensor else None
+    meter, joules = machine.Meter(), power.Meter(sensor) if sensor else None
+    if joules:
+        joules.start()
+    found = run(adapters.asker(subject), inputs, plan)
+    if joules:
+        joules.stop()
+    milliseconds = found.latencies * 1e3
+    return {
+        "latency_ms": summarise(milliseconds),
+        "order_statistics_ms": order_statistics(milliseconds),
+        "stability": stability(windows(milliseconds)),
+        "samples_per_second": found.samples / found.elapsed,
+        "seconds": found.elapsed,
+        "memory": {"before": before, "prepared": prepared, "after": machine.memory()},
+        "machine": {
+            "before": heat,
+            "after": machine.clocks(),
+            "affinity": machine.affinity(),
+            "threads": machine.threads(),
+            **meter.read(),
+        },
+        "energy": power.energy(sensor, joules, baseline, found.samples) if sensor and joules else power.nothing(reason),
+        "kept": [[number, plain(answer)] for number, answer in found.kept],
+        **found.extra,
+    }
+
+
+def answers(subject: adapters.Subject, kind: str, inputs: Sequence[Any]) -> dict[str, Any]:
+    """Answer every input once, untimed: what accuracy is computed from."""
+    subject.prepare()
+    adapters.observe(subject, kind, inputs)
+    return {"answers": [plain(subject.run_one(one)) for one in inputs]}
+
+
+def cold(subject: adapters.Subject, kind: str, inputs: Sequence[Any], spawned: int) -> dict[str, Any]:
+    """Time how long a new process takes to its first answer, by stages, in milliseconds.
+
+    Args:
+        subject: Not prepared.
+        kind: Of the request.
+        inputs: The first is asked.
+        spawned: ``time.monotonic_ns`` of the parent when it made this process.
+    """
+    last = time.monotonic_ns()
+    found = {"process": (last - spawned) / 1e6}
+
+    def first() -> None:
+        adapters.observe(subject, kind, inputs[:1])
+        subject.run_one(inputs[0])
+
+    for name, stage in (*adapters.stages(subject), ("first result", first)):
+        stage()
+        now = time.monotonic_ns()
+        found[name], last = (now - last) / 1e6, now
+    return {"stages_ms": found, "total_ms": (last - spawned) / 1e6}
+
+
+def repeats(ask: Callable[[Any], Any], inputs: Sequence[Any], watch: Watch, warmup: int = 10) -> dict[str, Any]:
+    """Compare how long an input takes when it is new and when it comes again at once (MLPerf's TEST04).
+
+    Every input is asked twice in a row, in the given order, and none before; the first ``warmup`` are not timed. So an
+    answer that is remembered from the first time shows in the second, whatever the length of the input.
+
+    Returns:
+        ``faster``, by how much the repeated inputs' median is below the new ones', the ``least`` that a bootstrap over
+        inputs leaves of it (one-sided, 97.5%), and whether that ``passes``.
+    """
+    if len(inputs) <= warmup:
+        raise UsageError(f"got {len(inputs)} different inputs; expected more than {warmup}")
+    new: list[int] = []
+    again: list[int] = []
+    for one in inputs:
+        for taken in (new, again):
+            start = watch()
+            ask(one)
+            taken.append(watch() - start)
+    pairs = np.array([new, again], np.float64)[:, warmup:]
+    drawn = np.random.default_rng(0).integers(0, pairs.shape[1], (500, pairs.shape[1]))
+    ratios = [np.median(pairs[1, rows]) / max(np.median(pairs[0, rows]), 1.0) for rows in drawn]
+    faster, least = 1 - float(np.median(pairs[1]) / np.median(pairs[0])), 1 - float(np.percentile(ratios, 97.5))
+    return {"inputs": pairs.shape[1], "faster": faster, "least": least, "passes": least <= FASTER}
+
+
+def plain(answer: Any) -> Any:
+    """Return an answer as a JSON value; vectors to six digits."""
+    if isinstance(answer, np.ndarray):
+        return [float(f"{value:.6g}") for value in answer.tolist()]
+    return list(answer)
+
+
+def perform(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Do a task; what the subject raises becomes its result."""
+    kind = task["kind"]
+    try:
+        inputs = json.loads(Path(task["inputs"]).read_text("utf-8"))
+        subject = adapters.load(task["subject"], kind, task["options"])
+        if task["task"] == "cold":
+            found = cold(subject, kind, inputs, task["spawned"])
+        elif task["task"] == "repeat":
+            subject.prepare()
+            adapters.observe(subject, kind, inputs)
+            different = [json.loads(one) for one in dict.fromkeys(map(json.dumps, inputs))]
+            found = repeats(subject.run_one, different, Watch())
+        elif task["task"] == "answers":
+            found = answers(subject, kind, inputs)
+        else:
+            found = timed(subject, kind, inputs, Plan(**task["plan"]))
+        subject.close()
+    except adapters.NotHere as reason:
+        return {"status": "not measured", "reason": str(reason)}
+    except Exception as error:  # a subject may raise anything, and the other cells go on
+        return {"status": "failed", "reason": f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]}
+    return {"status": "measured", **found}
+
+
+if __name__ == "__main__":
+    given = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    write_json(Path(given["out"]), perform(given))

@@ -1,0 +1,93 @@
+"""Distilling a student on after something was done to its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from edgerec.distill import checkpoint, student
+from edgerec.distill.distillation import OPTIONS, RECIPE, Start, distill
+from edgerec.distill.encoder import Progress, no_progress
+from edgerec.distill.options import TrainOptions
+from edgerec.distill.processes import processes
+from edgerec.distill.student import StudentEncoder
+from edgerec.distill.training import require_support
+from edgerec.errors import UsageError
+from edgerec.interactions import Dataset, Split
+
+# Half of what a distillation takes: it starts near its goal.
+RECOVERY = replace(OPTIONS, steps=750, learning_rate=1e-3)
+
+
+def open_student(trained: checkpoint.Checkpoint) -> tuple[StudentEncoder, str]:
+    """Return the encoder and the ``tokenizer.json`` text of a student's folder.
+
+    Raises:
+        UsageError: It is no student, or a static one.
+    """
+    if trained.info["kind"] != "student":
+        raise UsageError(f"{trained.folder} is a {trained.info['kind']}; expected a folder that distill wrote")
+    encoder, tokenizer_json = student.load(trained.encoder)
+    if not isinstance(encoder, StudentEncoder):
+        raise UsageError(f"{trained.folder} is a static student; expected one with layers, such as --preset tiny")
+    return encoder, tokenizer_json
+
+
+def recover(
+    trained: checkpoint.Checkpoint,
+    teacher: checkpoint.Checkpoint,
+    data: Dataset,
+    split: Split,
+    start: Start,
+    made: Mapping[str, Any],
+    options: TrainOptions,
+    out: Path,
+    resume: bool = False,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Distil on from a changed student, and write its folder.
+
+    Args:
+        trained: The student's folder as it was.
+        teacher: What it was distilled from.
+        data: The data that both were made from.
+        split: Its split.
+        start: The changed encoder.
+        made: What was done to it, for ``model.json``.
+        options: How the training goes.
+        out: A new folder, or with ``resume`` an unfinished one.
+        resume: Go on from the last checkpoint.
+        progress: Called with the number of texts encoded by the teacher.
+
+    Returns:
+        The report of ``distillation.distill``.
+
+    Raises:
+        UsageError: Not its teacher, other data, or ``out`` holds something.
+        InterruptedTraining: Ctrl-C.
+    """
+    if teacher.info["kind"] != "teacher":
+        raise UsageError(f"{teacher.folder} is a {teacher.info['kind']}; expected the teacher of {trained.folder}")
+    trained.require_data(data)
+    require_support(options)
+    checkpoint.new_folder(out, resume)
+    processes().wait_for_everyone()
+    done = distill(
+        trained.towers,
+        teacher.encoder,
+        data.texts,
+        split,
+        start.encoder.student_config,
+        options,
+        out / "checkpoints",
+        resume,
+        progress=progress,
+        start=start,
+    )
+    if processes().is_main_process:
+        student.save(out / checkpoint.ENCODER, done.encoder, done.tokenizer_json)
+        trained_by = {"validation_ndcg10": done.report, "options": asdict(options), "recipe": asdict(RECIPE)}
+        checkpoint.save(out, trained.towers, data, split, {**trained.info, **trained_by, **made})
+    return done.report

@@ -1,0 +1,122 @@
+"""Cells, and what becomes of those that misbehave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgerec.benchmarks import adapters
+from edgerec.benchmarks.devices import peer
+from edgerec.benchmarks.harness import Bench, Settings, Target, measure, same
+from edgerec.benchmarks.processes import Limits, perform
+from edgerec.benchmarks.scenarios import Watch
+from edgerec.benchmarks.worker import repeats
+from edgerec.errors import UsageError
+
+PLANTED = Path(__file__).with_name("planted.py")
+INPUTS = {kind: [[f"{n}", f"{n + 1}", "a"] for n in range(20)] for kind in adapters.KINDS}
+QUICK = {"seconds": 0.01, "count": 30, "warmup": 1}
+
+
+def target(name: str, **options: Any) -> Target:
+    return Target(name, "peer", f"{PLANTED}:{name}", ("recommend",), options)
+
+
+def ran(folder: Path, targets: Sequence[Target], plan: dict[str, Any] = QUICK, limits: Limits | None = None) -> Any:
+    settings = Settings(("single-stream",), plan, 1, 0, limits or Limits(60, 1000))
+    return measure(targets, Bench(INPUTS, folder, settings, lambda line: None))
+
+
+def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(tmp_path: Path) -> None:
+    found = ran(tmp_path, [target("Raises"), target("Dies"), target("Missing"), target("Honest")])
+    rows = {row["subject"]: row for row in found["cells"]}
+    assert rows["Raises"]["reason"] == "KeyError: 'no such thing'"
+    assert "ended with code 7" in rows["Dies"]["reason"]
+    assert "planted.py:Missing cannot be used" in rows["Missing"]["reason"]
+    assert {row["status"] for name, row in rows.items() if name != "Honest"} == {"failed"}
+    assert rows["Honest"]["status"] == "measured" and rows["Honest"]["latency_ms"]["n"] >= 30
+
+
+@pytest.mark.parametrize(("name", "limits", "reason"), [("Hangs", (1.5, 1000), "took longer than 1.5 s"),
+                                                        ("Leaks", (60, 200), "MB; the limit is 200 MB")])  # fmt: skip
+def test_a_subject_that_takes_too_much_is_ended(tmp_path: Path, name: str, limits: Any, reason: str) -> None:
+    found = ran(tmp_path, [target(name)], limits=Limits(*limits))
+    assert found["cells"][0]["status"] == "failed"
+    assert reason in found["cells"][0]["reason"]
+
+
+def test_a_run_of_no_duration_is_a_failure_of_its_cell(tmp_path: Path) -> None:
+    cell = ran(tmp_path, [target("Honest")], {"seconds": 0.0})["cells"][0]
+    assert cell["status"] == "failed" and "got seconds = 0.0; expected above 0" in cell["reason"]
+
+
+def test_what_is_not_there_is_not_measured(tmp_path: Path) -> None:
+    gone = peer(f"gone=/nowhere/python:{PLANTED}:Honest:recommend", ("recommend",), 1)
+    cell = ran(tmp_path, [gone])["cells"][0]
+    assert (cell["status"], cell["reason"]) == ("not measured", "/nowhere/python is not there")
+
+
+def test_a_subject_that_answers_otherwise_while_timed_is_caught(tmp_path: Path) -> None:
+    found = ran(tmp_path, [target("Drifts"), target("Honest")], {"seconds": 0.01, "count": 200})
+    audits = {row["subject"]: row["test01"] for row in found["audits"]}
+    assert audits["Honest"]["passes"] and audits["Honest"]["answers"] > 0
+    assert not audits["Drifts"]["passes"]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.mark.parametrize(("cost_again", "passes"), [(1000, True), (950, True), (10, False)])
+def test_a_subject_that_remembers_its_answers_is_caught(cost_again: int, passes: bool) -> None:
+    clock, known = Clock(), set()
+
+    def ask(request: int) -> None:
+        clock.now += request * (cost_again if request in known else 1000)  # inputs differ in length
+        known.add(request)
+
+    found = repeats(ask, range(1, 40), Watch(clock))
+    assert found["passes"] is passes
+    assert found["least"] <= found["faster"] == pytest.approx(1 - cost_again / 1000)
+
+
+def test_the_empty_subject_measures_the_harness(tmp_path: Path) -> None:
+    empty = Target("empty", "harness", "edgerec.benchmarks.adapters:Empty", ("recommend",))
+    found = ran(tmp_path, [empty])
+    assert found["cells"][0]["status"] == "measured" and not found["audits"]
+
+
+def test_a_worker_needs_no_more_than_its_file(tmp_path: Path) -> None:
+    """What a peer's interpreter must have: a subprocess where the heavy packages cannot be imported."""
+    (tmp_path / "inputs.json").write_text(json.dumps([["a"]]))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nfor name in ('click', 'onnxruntime', 'torch', 'polars', 'tokenizers'): sys.modules[name] = None"
+    )
+    task = {"task": "run", "subject": f"{PLANTED}:Honest", "kind": "recommend", "options": {}, "plan": QUICK}
+    found = perform({**task, "inputs": str(tmp_path / "inputs.json")}, tmp_path, Limits())
+    assert found["status"] == "measured", found
+    found = perform(
+        {**task, "subject": f"{PLANTED}:Needs", "inputs": str(tmp_path / "inputs.json")}, tmp_path, Limits()
+    )
+    assert "import of click halted" in found["reason"]
+
+
+def test_answers_are_equal_where_vectors_nearly_are() -> None:
+    assert same([0.1, 0.2], [0.1, 0.20005]) and not same([0.1], [0.2])
+    assert same(["a"], ["a"]) and not same(["a"], ["b"]) and not same(["a"], [])
+
+
+def test_a_peer_is_named_by_one_option() -> None:
+    found = peer("mine=/usr/bin/env:x.py:Mine:search:model=/m", ("search",), 2)
+    assert (found.name, found.interpreter, found.kinds) == ("mine", "/usr/bin/env", ("search",))
+    assert found.options == {"model": "/m", "threads": 2}
+    with pytest.raises(UsageError, match=r"expected NAME=\[PYTHON\]"):
+        peer("mine=x.py", ("search",), 1)
