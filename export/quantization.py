@@ -117,8 +117,8 @@ def made(name: str, graph: bytes, titles: Calibration) -> bytes:
     candidate = CANDIDATES[name]
     if name != "qat" and (operators := rounding_operators(graph)):
         raise UsageError(
-            f"the graph has {', '.join(operators)}: it is quantized already; expected the fp32 graph, or qat for a "
-            "student that was trained for INT8"
+            f"the graph has {', '.join(operators)}: it is quantized already; expected qat for a student that "
+            "was trained for INT8, or the fp32 graph"
         )
     if reason := candidate.unavailable():
         raise UsageError(reason)

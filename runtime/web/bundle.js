@@ -9,6 +9,7 @@ import { sha256 } from "./sha256.js";
 
 const FORMAT_VERSION = 1;
 const MANIFEST = "manifest.json";
+const SIGNATURE = "signature.ed25519"; // of the manifest, which does not list it; a page trusts where it came from
 const [LOCAL, CENTRAL, END] = [0x04034b50, 0x02014b50, 0x06054b50]; // PKWARE APPNOTE 4.3
 const LONGEST_COMMENT = 0xffff;
 
@@ -96,7 +97,7 @@ export class Bundle {
     if (!Number.isInteger(version) || version > FORMAT_VERSION) {
       throw this._refusal(`has format version ${version}, this edgerec reads up to ${FORMAT_VERSION}`, "update it");
     }
-    const names = [...this.members.keys()].filter((name) => name !== MANIFEST);
+    const names = [...this.members.keys()].filter((name) => name !== MANIFEST && name !== SIGNATURE);
     const own = (name) => Object.prototype.hasOwnProperty.call(Object(listed), name);
     if (names.length !== Object.keys(Object(listed)).length || !names.every(own)) {
       throw this._refusal("has members that its manifest does not list, or lacks some", "export it again");

@@ -142,3 +142,26 @@ def test_with_a_key_a_delta_must_be_signed_too(bundle: Path, first: Path, tmp_pa
     sign(first, (tmp_path / "private.pem").read_bytes(), first)
     recommender.apply_delta(first)  # its bundle is told by the manifest, which a signature leaves as it is
     assert recommender.overlay.version == 1
+
+
+def test_a_hostile_overlay_is_refused_before_it_is_used(bundle: Path, tmp_path: Path) -> None:
+    kept, bad = tmp_path / "kept.overlay", tmp_path / "bad.overlay"
+    Recommender.load(bundle, overlay=kept).add_items({"mine": "green wine"})
+    whole = Bundle(kept)
+    members = {name: bytes(whole[name]) for name in whole.manifest["members"]}
+    cases: list[tuple[dict[str, Any], dict[str, bytes]]] = [
+        ({"next_row": 10**12}, {}),
+        ({"next_row": 10.5}, {}),
+        ({"rows": [True]}, {}),
+        ({"rows": [10**60]}, {}),
+        ({"removed": [[1]]}, {}),
+        ({"version": -1}, {}),
+        ({}, {"columns.json": b"[" * 10_000}),
+        ({}, {"columns.json": b'[{"year": {"a": 1}}]'}),
+        ({}, {"ids.offsets": b""}),
+        ({}, {"texts.utf8": b" " * 10}),
+    ]
+    for head, changed in cases:
+        write_bundle(bad, {**whole.manifest, **head}, {**members, **changed})
+        with pytest.raises(BundleError, match="holds no usable overlay"):
+            Recommender.load(bundle, overlay=bad)
