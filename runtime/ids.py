@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgerec.runtime.contents import Strings
 
 ORDER = "ids.order"
-LARGE = 1 << 16  # ids: below, a dict is made in less than 0.1 s, and looks an id up in a tenth of the time
+LARGE = 1 << 16  # ids: below, a dict is made in about 0.1 s, and looks an id up faster than bisection
 
 
 def sorted_places(ids: Sequence[str]) -> NDArray[np.uint32]:

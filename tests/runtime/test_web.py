@@ -15,6 +15,7 @@ import tokenizers
 
 import pytest
 
+from edgerec.bundle import MANIFEST, SIGNATURE, Bundle, write_members
 from edgerec.errors import BundleError
 from edgerec.runtime import Recommendation, Recommender
 from edgerec.runtime.layout import ENCODER, TOKENIZER, Tower
@@ -268,6 +269,15 @@ def test_a_tampered_bundle_is_refused(old: bool, bundle: Path, in_browser: Ask) 
         assert answer["error"]["name"] == "BundleError", step
         assert f"{step[1]} " in answer["error"]["message"]
         assert "expected a" in answer["error"]["message"]
+
+
+def test_a_signed_bundle_opens(ring: Tower, write: Callable[..., Path], in_browser: Ask) -> None:
+    path = write(ring, word_pieces)
+    held = Bundle(path)
+    members = {name: bytes(held[name]) for name in held.manifest["members"]}
+    write_members(path, {MANIFEST: bytes(held[MANIFEST]), SIGNATURE: bytes(64), **members})
+    (answer,) = in_browser(path, [["recommend", ["c"], {"k": 1}]])["answers"]
+    assert answer["value"][0]["item"] == "d"
 
 
 @pytest.mark.parametrize("change", ["decays", "bias.f32", "titles.offsets"])
