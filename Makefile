@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: setup demo test slow bench bench-peers quality peers lint fix
+.PHONY: setup demo test slow bench bench-peers fuzz quality peers web test-web lint fix
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
@@ -46,6 +46,26 @@ peers: .venv-peers/.installed
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	touch $@
+
+# a million inputs through the reader of bundles: most of an hour; what is found stays in fuzz-findings/
+fuzz: .venv-fuzz/.installed
+	PYTHONPATH=. .venv-fuzz/bin/python tests/fuzz/run.py --out fuzz.json --findings fuzz-findings
+
+.venv-fuzz/.installed: tests/fuzz/requirements.txt
+	test -x .venv-fuzz/bin/python || $(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/fuzz/requirements.txt -e '.[sign,text]'
+	touch $@
+
+# the browser's runtime, from runtime/web's lock file; node 20 or later
+web: runtime/web/dist/.built
+
+runtime/web/dist/.built: $(wildcard runtime/web/*.*)
+	cd runtime/web && npm ci --silent && npm run --silent build
+	touch $@
+
+# in headless Chromium
+test-web: setup web
+	$(VENV)/bin/python -m pytest -m browser
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -32,6 +32,7 @@ EXTRAS = {
     "export": ("onnx", "onnx-ir", "nncf", "optimum-onnx"),
     "figures": ("matplotlib",),
     "openvino": ("openvino",),
+    "sign": ("cryptography",),
     "tensorrt": ("tensorrt",),
 }
 

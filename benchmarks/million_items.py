@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.timer import measure
 from edgerec.errors import UsageError, require
-from edgerec.files import write_json
+from edgerec.files import write_bytes, write_json
 from edgerec.runtime import Recommender
 from edgerec.runtime.exact import row_products
 from edgerec.runtime.layout import FloatArray, quantize_rows
@@ -208,7 +208,7 @@ def table(result: dict[str, Any]) -> str:
 @click.option("--rounds", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--noise", type=float, default=0.5, show_default=True, help="Share of each dimension's deviation.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON; its table lies beside it.")
 def main(bundle: Path, n: int, queries: int, rounds: int, noise: float, seed: int, out: Path | None) -> None:
     """Measure ways to find the ten best of a million items."""
     vectors, users = from_bundle(bundle)
@@ -228,6 +228,7 @@ def main(bundle: Path, n: int, queries: int, rounds: int, noise: float, seed: in
     }
     if out:
         write_json(out, result)
+        write_bytes(out.with_suffix(".md"), (table(result) + "\n").encode())
     click.echo(table(result))
 
 

@@ -3,10 +3,14 @@
 A part (a layer, an attention head, a feed-forward unit, a channel of the residual stream) gets a factor xi = 1 on what
 it gives. Taking it out is xi = 0, and to first order changes the loss L by -dL/dxi, the sum of theta * dL/dtheta over
 the outputs theta that xi multiplies: Molchanov et al. 2019, *Importance estimation for neural network pruning*, whose
-criterion is the square of that sum, at gates. As Michel et al. 2019, *Are sixteen heads really better than one?*,
-do for heads, the absolute change is averaged over texts, so that changes of opposite signs do not hide each other:
+criterion is the square of that sum, at gates. As Michel et al. 2019, *Are sixteen heads really better than one?*, do
+for heads, it is taken text by text, so that changes of opposite signs do not hide each other:
 
-    importance = mean over texts x of |dL/dxi_x|
+    importance = sum over texts x of (dL/dxi_x) ** 2
+
+The square, not Michel's absolute value, since heads and units compete: squares of unrelated parts add up, absolute
+values add up to more than their sum's. With these, half of MiniLM-L6's FLOPs went to units and one head a layer, and
+0.073 of 0.131 of ml-100k's validation NDCG@10 were left before recovery; with squares 0.106.
 
 A channel's factor sits on every LayerNorm at once; a layer's on what it adds to its input. The terms of the loss that
 compare a student with its teacher have no slope where both are equal: there it is the next item alone that speaks.
@@ -91,10 +95,10 @@ class Gates:
         return hook
 
     def collect(self) -> None:
-        """Add up the absolute gradients of the passes that a loss went back through."""
+        """Add up the squared gradients of the passes that a loss went back through."""
         for name, factor in self.live:
             if factor.grad is not None:
-                self.summed[name] = self.summed.get(name, torch.zeros(())) + factor.grad.abs().sum((0, 1))
+                self.summed[name] = self.summed.get(name, torch.zeros(())) + factor.grad.square().sum((0, 1))
         self.live.clear()
 
 

@@ -37,6 +37,9 @@ COMMANDS = {
         "edgerec.export.commands",
         "Measure a model's file in every precision, and write the best one within an accuracy budget.",
     ),
+    "keygen": ("edgerec.signing_commands", "Make a pair of Ed25519 keys, to sign bundles and deltas with."),
+    "sign": ("edgerec.signing_commands", "Sign a bundle or a delta."),
+    "delta": ("edgerec.runtime.commands", "Write what is added to a bundle's catalogue, or removed, as a small file."),
     "verify": ("edgerec.runtime.commands", "Replay a bundle's golden requests on this device."),
     "evaluate": (
         "edgerec.benchmarks.commands",

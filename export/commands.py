@@ -61,6 +61,8 @@ def export(
         click.echo(f"{report['path']}: {target}, {size / 1e6:.2f} MB, {report.get('precision', precision)}")
         for name, value in report.get("parity", {}).items():
             click.echo(f"  {name}: {value if isinstance(value, str) else format(value, '.3g')}")
+        if "note" in report:
+            click.echo(f"  {report['note']}")
 
 
 @click.command()

@@ -19,6 +19,7 @@ from edgerec.distill.encoder import cached_text_vectors
 from edgerec.distill.evaluation import subjects
 from edgerec.distill.teacher import TeacherOptions, fine_tune
 from edgerec.errors import UsageError
+from edgerec.export import PRECISIONS
 from edgerec.export.package import package
 from edgerec.files import write_json
 from edgerec.interactions import Dataset, Split
@@ -71,7 +72,7 @@ def demo(data: Dataset, split: Split, encoder: Path, out: Path, say: Say, seed: 
         )
     student = checkpoint.load(student_folder)
     student.require_data(data)
-    exported = step("export", lambda: package(student, "int8-dynamic", bundle))
+    exported = step("export", lambda: package(student, PRECISIONS[0], bundle))
     replayed = step("verify", lambda: verify(bundle))
     say(f"{replayed['requests']} golden requests and {replayed['texts']} texts as expected")
     step("recommend", lambda: show_user(data, split, bundle, say))

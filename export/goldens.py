@@ -21,6 +21,7 @@ from edgerec.runtime.reference import dequantized
 K = 10
 REQUESTS = 24
 TEXTS = 16
+DIGITS = 6  # of a text vector's coordinates: float32 has little more
 TOLERANCE = 3e-4  # of a score's scale: float32 sums in another order, and the user vector's last limb
 
 
@@ -94,7 +95,10 @@ def goldens(
         {
             "tolerance": TOLERANCE * max(largest, 1.0),
             "requests": requests,
-            "texts": [{"text": t, "text_vector": v.tolist()} for t, v in zip(texts, vectors, strict=True)],
+            "texts": [
+                {"text": t, "text_vector": [round(float(x), DIGITS) for x in v]}
+                for t, v in zip(texts, vectors, strict=True)
+            ],
             "text_tolerance": text_tolerance,
         },
         ensure_ascii=False,

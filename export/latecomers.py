@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 
 from edgerec.bundle import write_bundle
-from edgerec.columns import as_numbers, fitted
-from edgerec.data import Columns, read_items
 from edgerec.distill.checkpoint import Checkpoint
 from edgerec.errors import UsageError
 from edgerec.export.package import package
@@ -23,8 +21,9 @@ from edgerec.export.recommender_graph import recommender_graph
 from edgerec.files import atomic_path
 from edgerec.runtime import Recommender
 from edgerec.runtime.additions import listing
-from edgerec.runtime.catalogue import COLUMNS, TEXTS, Words, optional_members
+from edgerec.runtime.catalogue import COLUMNS, TEXTS, optional_members
 from edgerec.runtime.contents import Contents
+from edgerec.runtime.later import read_later
 from edgerec.runtime.layout import GOLDENS, GRAPH, FloatArray, Tower, pack
 from edgerec.runtime.overlay import Overlay
 from edgerec.runtime.reference import dequantized, golden_request
@@ -88,18 +87,7 @@ def add_catalogue(bundle: Path, items: Path, template: str | None = None) -> int
         DataError: The catalogue cannot be read.
         UsageError: One of its ids is in the bundle already.
     """
-    table = read_items(items, Columns(template=template))
-    known = Recommender.load(bundle).catalogue.columns
-    cells: dict[str, list[Any]] = {}
-    for name in known.keys() & set(table.further.columns):
-        column = known[name]
-        if isinstance(column, Words):
-            cells[name] = fitted(table.further[name], column.words)
-        else:
-            cells[name] = as_numbers(table.further[name]) or [None] * len(table.frame)
-    rows = table.frame.select("item", "title", "text").rows()
-    added = {item: (title, text) for item, title, text in rows}
-    columns = {item: {name: values[place] for name, values in cells.items()} for place, item in enumerate(added)}
+    added, columns = read_later(items, Recommender.load(bundle).catalogue, template)
     bake(bundle, bundle, added, columns)
     return bundle.stat().st_size
 

@@ -15,6 +15,7 @@ import onnx
 
 from edgerec.distill.checkpoint import Checkpoint
 from edgerec.errors import UsageError, require
+from edgerec.export import PRECISIONS as ALL
 from edgerec.export.engines import OpenVinoEngine, required_inputs
 from edgerec.export.package import STRINGS, Draft, draft, sizes_of, unpack, wanted
 from edgerec.export.parity import compare, require_parity
@@ -22,7 +23,7 @@ from edgerec.export.recommender_graph import recommender_graph
 from edgerec.files import atomic_folder, write_json
 from edgerec.runtime.layout import ENCODER, GRAPH, TOKENIZER
 
-PRECISIONS = ("fp32", "fp16", "int8-static")
+PRECISIONS = ("fp32", "fp16", "int8-static")  # OpenVINO's
 
 
 def write_openvino(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]:
@@ -30,8 +31,8 @@ def write_openvino(checkpoint: Checkpoint, precision: str, out: Path) -> dict[st
 
     Args:
         checkpoint: A teacher or a student.
-        precision: ``fp32``, ``fp16`` (weights; it computes as the device likes) or ``int8-static``; ``int8-dynamic``,
-            the default elsewhere, which OpenVINO has no name for, is taken for ``int8-static``.
+        precision: ``fp32``, ``fp16`` (weights; it computes as the device likes) or ``int8-static``, for which the
+            default of the other targets is taken.
         out: A new folder.
 
     Returns:
@@ -42,7 +43,7 @@ def write_openvino(checkpoint: Checkpoint, precision: str, out: Path) -> dict[st
         MissingExtraError: ``openvino`` or ``nncf`` is not installed.
         ParityError: The engine does not answer as torch does; nothing was written.
     """
-    precision = "int8-static" if precision == "int8-dynamic" else precision
+    precision = "int8-static" if precision == ALL[0] else precision
     if precision not in PRECISIONS:
         raise UsageError(f"OpenVINO has no {precision!r}; expected one of {', '.join(PRECISIONS)}")
     openvino = require("openvino", "openvino")

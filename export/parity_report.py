@@ -44,7 +44,7 @@ def rows(checkpoint: Checkpoint) -> Iterator[dict[str, Any]]:
                 yield {"precision": precision, **compare(portable(prepared, precision, name, Path(folder)), asked)}
             except EdgerecError as error:
                 yield {"engine": name, "not_measured": str(error)}
-    for write, precision in ((write_ort, "int8-dynamic"), (write_openvino, "fp32"), (write_openvino, "int8-static")):
+    for write, precision in ((write_ort, "int8-weights"), (write_openvino, "fp32"), (write_openvino, "int8-static")):
         with TemporaryDirectory() as folder:
             try:
                 yield {"precision": precision, **write(checkpoint, precision, Path(folder) / "out")["parity"]}

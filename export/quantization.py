@@ -117,8 +117,8 @@ def made(name: str, graph: bytes, titles: Calibration) -> bytes:
     candidate = CANDIDATES[name]
     if name != "qat" and (operators := rounding_operators(graph)):
         raise UsageError(
-            f"the graph has {', '.join(operators)}: it is quantized already; expected the fp32 graph, or qat for a "
-            "student that was trained for INT8"
+            f"the graph has {', '.join(operators)}: it is quantized already; expected qat for a student that "
+            "was trained for INT8, or the fp32 graph"
         )
     if reason := candidate.unavailable():
         raise UsageError(reason)
@@ -190,8 +190,11 @@ def static(graph: bytes, titles: Calibration) -> bytes:
 
 
 def weights(graph: bytes, titles: Calibration) -> bytes:
-    """Return the graph with weights stored in INT8, a scale per column or table row, and computed with in fp32."""
-    return stored_in_int8(graph, ("MatMul", "Gather"))
+    """Return the graph with weights stored in INT8, a scale per column or table row, and computed with in fp32.
+
+    Head and cold map, which enlarge errors, are stored in float16.
+    """
+    return stored_in_half(stored_in_int8(graph, ("MatMul", "Gather")))
 
 
 def blocks(bits: int) -> Make:

@@ -28,6 +28,7 @@ from edgerec.distill.evaluation import subjects
 from edgerec.distill.losses import LossWeights
 from edgerec.distill.options import TrainOptions
 from edgerec.distill.teacher import TeacherOptions, fine_tune
+from edgerec.export import PRECISIONS
 from edgerec.export.cold_study import cold_results
 from edgerec.export.cold_study import table as cold_table
 from edgerec.export.package import package, text_encoder
@@ -40,7 +41,7 @@ Ranked = tuple[str, Rankings, dict[str, Any]]  # a subject's name, what it answe
 UNDISTILLED = replace(
     RECIPE, weights=LossWeights(next_item=1.0, vectors=0.0, listwise=0.0), from_scratch=True
 )  # the student's shape, without anything of the teacher's encoder
-PRECISION = "int8-dynamic"
+PRECISION = PRECISIONS[0]
 
 
 @dataclass(frozen=True)

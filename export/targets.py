@@ -32,6 +32,7 @@ WRITERS = {
     "ort": Target("edgerec.export.mobile", "write_ort", "-ort"),
     "web": Target("edgerec.export.web_target", "write_web", "-web"),
     "hugging-face": Target("edgerec.export.hugging_face", "write_hugging_face", "-hugging-face"),
+    "tensorrt": Target("edgerec.export.jetson_kit", "write_tensorrt", "-tensorrt"),
 }
 assert tuple(WRITERS) == TARGETS
 

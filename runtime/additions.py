@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgerec.errors import BundleError, UsageError
-from edgerec.runtime.contents import is_number
+from edgerec.runtime.contents import is_cell
 from edgerec.runtime.overlay import Item, Overlay
 from edgerec.runtime.text import Vectors
 
@@ -112,12 +112,6 @@ def are_two_strings(value: Any) -> bool:
 def is_text(value: Any) -> bool:
     """Tell whether a value is a string that UTF-8 can hold: one without halves of surrogate pairs."""
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-def is_cell(value: Any) -> bool:
-    """Tell whether a value can stand in a column."""
-    several = isinstance(value, list | tuple | set | frozenset) and all(isinstance(one, str) for one in value)
-    return value is None or isinstance(value, str) or is_number(value) or several
 
 
 def plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec import strict_json
 from edgerec.bundle import Bundle
 from edgerec.errors import BundleError, UsageError
 from edgerec.runtime.contents import Strings, is_number
@@ -100,7 +101,10 @@ class Catalogue:
         """What the encoder read of each item; element j belongs to row j + 1."""
         if f"{TEXTS}.utf8" not in self._bundle.manifest["members"]:
             return None
-        found = Strings(self._bundle[f"{TEXTS}.offsets"], self._bundle[f"{TEXTS}.utf8"])
+        try:
+            found = Strings(self._bundle[f"{TEXTS}.offsets"], self._bundle[f"{TEXTS}.utf8"])
+        except ValueError as error:
+            raise self._refusal(f"{TEXTS}.offsets: {error}") from error
         if len(found) != self._n or (fault := found.fault()):
             raise self._refusal(f"{len(found)} texts" if len(found) != self._n else str(fault))
         return found
@@ -111,7 +115,7 @@ class Catalogue:
         if COLUMNS not in self._bundle.manifest["members"]:
             return {}
         try:
-            found = json.loads(bytes(self._bundle[COLUMNS]))
+            found = strict_json.parse(self._bundle[COLUMNS], len(self._bundle[COLUMNS]))
             made = {name: column(values) for name, values in found.items()}
             lengths = {name: len(values) for name, values in found.items()}
         except (ValueError, TypeError, AttributeError) as error:

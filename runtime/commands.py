@@ -1,10 +1,11 @@
-"""``edgerec recommend``, ``search``, ``similar``, ``explain`` and ``verify``."""
+"""``edgerec recommend``, ``search``, ``similar``, ``explain``, ``delta`` and ``verify``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +15,20 @@ if TYPE_CHECKING:
     from edgerec.runtime.recommender import Recommendation
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+
 k_option = click.option("--k", type=int, default=10, show_default=True, help="How many items.")
+
+
+def deltas_option(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return an option that names deltas, again for several."""
+    return click.option(
+        name, "deltas", type=click.Path(path_type=Path), multiple=True, help=f"{text}  Again for several."
+    )
+
+
+def lines(path: Path) -> list[str]:
+    """Return a file's lines that are not empty."""
+    return [line for line in path.read_text("utf-8").splitlines() if line]
 
 
 @click.command()
@@ -43,7 +57,7 @@ def recommend(
 
     candidates = None
     if candidates_file:
-        candidates = [line for line in candidates_file.read_text("utf-8").splitlines() if line]
+        candidates = lines(candidates_file)
     show(Recommender.load(bundle).recommend(items, k, exclude_seen, candidates, skip_unknown), as_json)
 
 
@@ -108,18 +122,47 @@ def explain(
 
 @click.command()
 @bundle_argument
+@click.option("--add", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A table of items.")
+@click.option("--template", help="How the text of --add is made, where it was given for training.")
+@click.option(
+    "--remove", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Item ids to take out, one a line."
+)
+@deltas_option("--after", "The bundle's earlier deltas, in order.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .edgerec-delta file to write.")
+def delta(
+    bundle: Path, add: Path | None, template: str | None, remove: Path | None, deltas: tuple[Path, ...], out: Path
+) -> None:
+    """Write what is added to a bundle's catalogue, or removed, as a small file."""
+    from edgerec.runtime.delta import write_delta
+    from edgerec.runtime.later import read_later
+    from edgerec.runtime.recommender import Recommender
+
+    recommender = Recommender.load(bundle, deltas=deltas)
+    items, columns = read_later(add, recommender.catalogue, template) if add else ({}, {})
+    version = write_delta(recommender, items, lines(remove) if remove else [], out, columns)
+    click.echo(
+        f"{out}: version {version}, {out.stat().st_size} bytes; not signed: edgerec sign {out} --key PRIVATE.pem"
+    )
+
+
+@click.command()
+@bundle_argument
+@click.option(
+    "--key", type=click.Path(path_type=Path), help="A public key, PEM: what is not signed with it is refused."
+)
+@deltas_option("--delta", "Its deltas, in order: they must apply.")
 @json_option
-def verify(bundle: Path, as_json: bool) -> None:
+def verify(bundle: Path, key: Path | None, deltas: tuple[Path, ...], as_json: bool) -> None:
     """Replay a bundle's golden requests on this device."""
     from edgerec.runtime.verify import verify as replay
 
-    report = replay(bundle)
+    report = replay(bundle, key=key, deltas=deltas)
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False))
         return
     click.echo(
         f"{bundle}: {report['requests']} requests and {report['texts']} texts as expected "
-        f"(scores within {report['largest_score_difference']:.2g})"
+        f"(scores within {report['largest_score_difference']:.2g}); signature {report['signature']}"
     )
     if report["skipped"]:
         click.echo(f"texts not replayed: {report['skipped']}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import codecs
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,22 +14,35 @@ from numpy.typing import NDArray
 
 from edgerec.bundle import Bundle
 from edgerec.errors import BundleError
+from edgerec.runtime.ids import ORDER, SortedRows
 from edgerec.runtime.layout import CodeArray, FloatArray, members_of
 
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+MOST_ROWS = 2**31 - 1  # rows are int32 elsewhere
+MOST_DIMENSIONS = 2**14
+MOST_NUMBERS = 64  # recencies: a state has one vector for each, whatever the size of the file
+BLOCK = 1 << 20  # bytes of a text that are checked at once
 
-def is_count(value: Any) -> bool:
-    """Tell whether a JSON value is a whole number above 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+def is_count(value: Any, most: int = MOST_ROWS) -> bool:
+    """Tell whether a JSON value is a whole number above 0, and not above ``most``."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a JSON value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a JSON value is a number that float32 can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_FLOAT32
+
+
+def is_cell(value: Any) -> bool:
+    """Tell whether a value can stand in a column."""
+    several = isinstance(value, list | tuple | set | frozenset) and all(isinstance(one, str) for one in value)
+    return value is None or isinstance(value, str) or is_number(value) or several
 
 
 def are_numbers(value: Any) -> bool:
-    """Tell whether a JSON value is a list of finite numbers."""
-    return isinstance(value, list) and bool(value) and all(is_number(element) for element in value)
+    """Tell whether a JSON value is a list of a few finite numbers."""
+    return isinstance(value, list) and 0 < len(value) <= MOST_NUMBERS and all(is_number(element) for element in value)
 
 
 def are_decays(value: Any) -> bool:
@@ -43,7 +57,7 @@ def no_or(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 MODEL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n_items": (is_count, "a count"),
-    "embedding_size": (is_count, "a count"),
+    "embedding_size": (lambda value: is_count(value, MOST_DIMENSIONS), f"a count up to {MOST_DIMENSIONS}"),
     "decays": (are_decays, "numbers between 0 and 1"),
     "mix": (are_numbers, "numbers"),
     "scale": (is_number, "a number"),
@@ -70,16 +84,20 @@ class Strings:
     def __getitem__(self, index: int) -> str:
         return str(self._text[self._offsets[index] : self._offsets[index + 1]], "utf-8")
 
+    def encoded(self, index: int) -> bytes:
+        """Return a string's UTF-8."""
+        return bytes(self._text[self._offsets[index] : self._offsets[index + 1]])
+
     def fault(self) -> str | None:
         """Return why some string could not be read, or None."""
-        if (
-            self._offsets[0]
-            or self._offsets[-1] != len(self._text)
-            or (np.diff(self._offsets.astype(np.int64)) < 0).any()
-        ):
+        offsets = self._offsets
+        if not len(offsets) or offsets[0] or offsets[-1] != len(self._text) or (offsets[1:] < offsets[:-1]).any():
             return "offsets do not rise from 0 to the size of the text"
+        decoder = codecs.getincrementaldecoder("utf-8")()
         try:
-            str(self._text, "utf-8")
+            for start in range(0, len(self._text), BLOCK):
+                decoder.decode(self._text[start : start + BLOCK])
+            decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:
             return f"text is not UTF-8 ({error})"
         starts = self._offsets[self._offsets < len(self._text)]
@@ -98,6 +116,7 @@ class Contents:
         text_codes: int8 [n, d], with ``text_scale`` float32 [n].
         ids: The item ids; element j belongs to row j + 1.
         titles: The titles, likewise.
+        order: uint32 [n_items], the places of the ids when sorted, or None where a dict does.
     """
 
     model: Mapping[str, Any]
@@ -106,6 +125,7 @@ class Contents:
     text_scale: FloatArray
     ids: Strings
     titles: Strings
+    order: NDArray[np.uint32] | None
 
     @property
     def n_items(self) -> int:
@@ -139,8 +159,10 @@ class Contents:
         return codes.astype(np.float32) * self.external[f"{name}.scale"][row]
 
     @cached_property
-    def rows(self) -> dict[str, int]:
-        """Item id -> row, made at the first look-up by id."""
+    def rows(self) -> Mapping[str, int]:
+        """Item id -> row; of a small catalogue a dict, made at the first look-up by id."""
+        if self.order is not None:
+            return SortedRows(self.ids, self.order)
         return {self.ids[index]: index + 1 for index in range(self.n_items)}
 
 
@@ -171,7 +193,7 @@ def refusal(bundle: Bundle, found: list[str]) -> BundleError:
 def model_faults(model: Mapping[str, Any]) -> list[str]:
     """Return which entries of the model cannot be used."""
     found = [
-        f"model.{name} is {model.get(name)!r}, expected {expected}"
+        f"model.{name} is {reprlib.repr(model.get(name))}, expected {expected}"
         for name, (holds, expected) in MODEL.items()
         if not holds(model.get(name))
     ]
@@ -190,6 +212,8 @@ def member_faults(bundle: Bundle, model: Mapping[str, Any]) -> list[str]:
             found.append(f"member {name} is missing")
         elif size is not None and listed[name]["size"] != size:
             found.append(f"member {name} has {listed[name]['size']} bytes, expected {size}")
+    if ORDER in listed and listed[ORDER]["size"] != 4 * model["n_items"]:
+        found.append(f"member {ORDER} has {listed[ORDER]['size']} bytes, expected {4 * model['n_items']}")
     return found
 
 
@@ -202,12 +226,15 @@ def view(bundle: Bundle, model: Mapping[str, Any]) -> Contents:
         for name in ("bias.f32", "popularity.f32", *(f"{table}.scale" for table in tables))
     }
     external |= {f"{table}.i8": np.frombuffer(bundle[f"{table}.i8"], np.int8).reshape(d, n) for table in tables}
+    ids, titles = (Strings(bundle[f"{name}.offsets"], bundle[f"{name}.utf8"]) for name in ("ids", "titles"))
     return Contents(
         model,
         external,
         np.frombuffer(bundle["text.i8"], np.int8).reshape(n, d),
         np.frombuffer(bundle["text.scale"], "<f4"),
-        *(Strings(bundle[f"{name}.offsets"], bundle[f"{name}.utf8"]) for name in ("ids", "titles")),
+        ids,
+        titles,
+        np.frombuffer(bundle[ORDER], "<u4") if ORDER in bundle.manifest["members"] else None,
     )
 
 
@@ -222,6 +249,8 @@ def content_faults(contents: Contents) -> list[str]:
         if not name.endswith(".i8") and not np.isfinite(values[1:]).all():
             found.append(f"{name} is not finite")
     for name in ("bias.f32", "popularity.f32"):
-        if contents.external[name][0] > -1e38:
+        if not contents.external[name][0] < -1e38:
             found.append(f"{name} would return the padding item")
+    if contents.order is not None and contents.order.max() >= contents.n_items:
+        found.append(f"{ORDER} has places outside the catalogue")
     return found

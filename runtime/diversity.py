@@ -31,9 +31,12 @@ class MMR:
     weight: float = 0.3
     pool: int = 50
 
+    def check(self) -> None:
+        """Raise UsageError where its numbers cannot work."""
+        check(self.weight, self.pool)
+
     def rerank(self, scene: Scene, pool: Pool, k: int) -> Pool:
         """Return the k best of a pool, in their new order, with the scores they had."""
-        check(self.weight, self.pool)
         gain = (1 - self.weight) * relevance(pool.scores)
         vectors = unit([scene.recommender.vector(row, False) for row in pool.rows.tolist()])
         nearest = np.zeros(len(gain))
@@ -60,9 +63,12 @@ class Calibrated:
     weight: float = 0.3
     pool: int = 50
 
+    def check(self) -> None:
+        """Raise UsageError where its numbers cannot work."""
+        check(self.weight, self.pool)
+
     def rerank(self, scene: Scene, pool: Pool, k: int) -> Pool:
         """Return the k best of a pool, in their new order, with the scores they had."""
-        check(self.weight, self.pool)
         taken, mixtures = self.mixtures(scene, sorted(scene.taken)), self.mixtures(scene, pool.rows.tolist())
         own = taken.sum(axis=0)
         if not own.any():

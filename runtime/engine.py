@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgerec.bundle import Bundle
 from edgerec.errors import BundleError
 from edgerec.runtime.contents import Contents
+from edgerec.runtime.graph_scan import externals
 from edgerec.runtime.layout import GRAPH, FloatArray
 
 RowArray = NDArray[np.int64]
@@ -38,7 +39,11 @@ def open_graph(
     tables: Mapping[str, NDArray[Any]],
     entries: Mapping[str, str] = MappingProxyType({}),
 ) -> Any:
-    """Open a graph of the bundle, from memory.
+    """Open a graph of the bundle, from memory; it can read no file.
+
+    onnxruntime uses ``tables`` in place where they are given both as external initializers, which stand for the files
+    that the graph names, and as initializers to share: as the first alone, they are copied. It packs the table of an
+    integer product once more, and does not need the original for it any more.
 
     Args:
         bundle: An open bundle.
@@ -48,8 +53,9 @@ def open_graph(
         entries: Further session options of onnxruntime, such as ``session.x64quantprecision``.
 
     Raises:
-        BundleError: onnxruntime cannot open it.
+        BundleError: The graph asks for a file that is not among ``tables``, or onnxruntime cannot open it.
     """
+    check_externals(bundle, name, tables)
     runtime = importlib.import_module("onnxruntime")  # here, so that `import edgerec.runtime` stays light
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -60,22 +66,58 @@ def open_graph(
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
+    values = [runtime.OrtValue.ortvalue_from_numpy(table) for table in tables.values()]
+    for table, shared in zip(tables, values, strict=True):
+        options.add_initializer(table, shared)
     if tables:
-        values = [runtime.OrtValue.ortvalue_from_numpy(table) for table in tables.values()]
         options.add_external_initializers(list(tables), values)
     try:
-        return runtime.InferenceSession(bytes(bundle[name]), options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(bytes(bundle[name]), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class below Exception
         raise BundleError(
             f"{bundle.path}: {name} cannot be opened by onnxruntime {runtime.__version__} ({error}); "
             "update onnxruntime, or export the bundle again"
         ) from error
+    session.shared_tables = values  # they must outlive it
+    return session
+
+
+def check_externals(bundle: Bundle, name: str, tables: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse a graph with tensors in other files than the members of ``tables``, each under its own name.
+
+    Raises:
+        BundleError: There are such tensors, or the graph cannot be read.
+    """
+    try:
+        strange = [one for one in externals(bundle[name]) if one.name not in tables or one.location != one.name]
+    except ValueError as error:
+        raise BundleError(
+            f"{bundle.path}: {name} cannot be opened: it is no ONNX file ({error}); export the bundle again"
+        ) from error
+    if strange:
+        raise BundleError(
+            f"{bundle.path}: {name} asks for the file {strange[0].location!r} as {strange[0].name!r}; expected no file "
+            f"but the members {', '.join(tables) or 'none'}: do not use it, and export the bundle again"
+        )
+
+
+def run(bundle: Bundle, name: str, session: Any, outputs: Sequence[str], feed: Mapping[str, Any]) -> list[Any]:
+    """Return what an opened graph answers.
+
+    Raises:
+        BundleError: onnxruntime cannot run it.
+    """
+    try:
+        return session.run(outputs, feed)
+    except Exception as error:  # onnxruntime's errors share no base class below Exception
+        raise BundleError(f"{bundle.path}: {name} cannot run here ({error}); export the bundle again") from error
 
 
 class Ranker:
     """``recommender.onnx`` with its tables."""
 
     def __init__(self, bundle: Bundle, contents: Contents, threads: int) -> None:
+        self._bundle = bundle
         self._session = open_graph(bundle, GRAPH, threads, contents.external)
         given = self._session.get_inputs() + self._session.get_overridable_initializers()
         names = sorted(node.name for node in given)
@@ -117,4 +159,4 @@ class Ranker:
             feed["score_offset"] = offset
         if memory is not None and memory[0].size:
             feed |= {"repeat_rows": memory[0][None], "repeat_memory": memory[1][None]}
-        return Answer(*self._session.run(OUTPUTS, feed))
+        return Answer(*run(self._bundle, GRAPH, self._session, OUTPUTS, feed))

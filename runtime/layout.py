@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.errors import UsageError
+from edgerec.runtime.ids import LARGE, ORDER, sorted_places
 
 FloatArray = NDArray[np.float32]
 CodeArray = NDArray[np.int8]
@@ -126,6 +127,8 @@ def pack(tower: Tower) -> tuple[dict[str, bytes], dict[str, Any]]:
         **strings("ids", tower.ids),
         **strings("titles", tower.titles),
     }
+    if tower.n_items >= LARGE:
+        members[ORDER] = sorted_places(tower.ids).tobytes()
     model = {
         "n_items": tower.n_items,
         "embedding_size": tower.embedding_size,

@@ -8,6 +8,7 @@ bundle of its own kind, ``NAME.overlay``, that names the bundle it belongs to.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec import strict_json
 from edgerec.bundle import MANIFEST, Bundle, digest, write_bundle
 from edgerec.errors import BundleError
-from edgerec.runtime.contents import Contents, Strings
+from edgerec.runtime.contents import Contents, Strings, is_cell
 from edgerec.runtime.layout import CodeArray, FloatArray, quantize_rows, strings
 from edgerec.runtime.text import Vectors
 
@@ -27,6 +29,7 @@ KIND = "overlay"
 LIMB = np.float32(63)  # the graph's user vector has two limbs of 64 +- 63
 SMALLEST_DELTA = np.float32(1e-30)
 TABLES = ("text", "item_in", "item_out")
+MOST_ROWS_GIVEN = 1 << 24  # beyond the bundle's: every answer has a score for each, used or not
 
 
 class Item(NamedTuple):
@@ -65,6 +68,8 @@ class Overlay:
         removed: Rows that are not to be returned or observed any more. What was added stays here until the next start,
             since sessions may have taken it.
         next_row: The row of the next new item.
+        version: The number of the latest delta that was applied, 0 for none.
+        head: The identity of that delta.
     """
 
     items: tuple[Item, ...]
@@ -72,6 +77,8 @@ class Overlay:
     bias: FloatArray
     removed: frozenset[int]
     next_row: int
+    version: int = 0
+    head: str = ""
 
     @classmethod
     def empty(cls, n_items: int, embedding_size: int) -> Overlay:
@@ -114,15 +121,20 @@ class Overlay:
 
     def with_items(self, items: Sequence[Item], vectors: Vectors) -> Overlay:
         """Return the overlay with more items, or other versions of those it has."""
+        fresh = {name: Table(*quantize_rows(getattr(vectors, name))) for name in TABLES}
+        return self.with_tables(items, fresh, vectors.bias.astype(np.float32))
+
+    def with_tables(self, items: Sequence[Item], tables: Mapping[str, Table], bias: FloatArray) -> Overlay:
+        """Return the overlay with more items, or other versions of those it has, whose vectors are rounded already."""
         rows = {item.row for item in items}
         rest = self.without(rows)
-        fresh = {name: Table(*quantize_rows(getattr(vectors, name))) for name in TABLES}
-        return Overlay(
-            (*rest.items, *items),
-            {name: rest.tables[name].joined(fresh[name]) for name in TABLES},
-            np.concatenate([rest.bias, vectors.bias.astype(np.float32)]),
-            self.removed - rows,
-            max([self.next_row, *(row + 1 for row in rows)]),
+        return replace(
+            rest,
+            items=(*rest.items, *items),
+            tables={name: rest.tables[name].joined(tables[name]) for name in TABLES},
+            bias=np.concatenate([rest.bias, bias]),
+            removed=self.removed - rows,
+            next_row=max([self.next_row, *(row + 1 for row in rows)]),
         )
 
     def without(self, rows: set[int]) -> Overlay:
@@ -139,21 +151,26 @@ class Overlay:
         """Return the score of every item for user vectors float32 [B, d], float32 [B, A]."""
         return as_limbs(users) @ self.vectors.item_out.T + self.bias
 
+    def members(self) -> dict[str, bytes]:
+        """Return the items as the members of a bundle."""
+        members = {
+            "columns.json": json.dumps([item.columns for item in self.items], ensure_ascii=False).encode(),
+            "bias.f32": self.bias.astype("<f4").tobytes(),
+            **strings("ids", [item.id for item in self.items]),
+            **strings("titles", [item.title for item in self.items]),
+            **strings("texts", [item.text for item in self.items]),
+        }
+        for name, table in self.tables.items():
+            members |= {f"{name}.i8": table.codes.tobytes(), f"{name}.scale": table.scale.astype("<f4").tobytes()}
+        return members
+
     def save(self, path: Path, base: str, n_items: int) -> None:
         """Write the overlay of the bundle of ``n_items`` that ``base`` identifies, whole or not at all."""
         kept = self.without(set(self.removed))
-        members = {
-            "columns.json": json.dumps([item.columns for item in kept.items], ensure_ascii=False).encode(),
-            "bias.f32": kept.bias.astype("<f4").tobytes(),
-            **strings("ids", [item.id for item in kept.items]),
-            **strings("titles", [item.title for item in kept.items]),
-            **strings("texts", [item.text for item in kept.items]),
-        }
-        for name, table in kept.tables.items():
-            members |= {f"{name}.i8": table.codes.tobytes(), f"{name}.scale": table.scale.astype("<f4").tobytes()}
         removed = [row for row in sorted(self.removed) if row <= n_items]
         head = {"rows": kept.rows.tolist(), "removed": removed, "next_row": self.next_row}
-        write_bundle(path, {"kind": KIND, "base": base, **head}, members)
+        head |= {"version": self.version, "head": self.head}
+        write_bundle(path, {"kind": KIND, "base": base, **head}, kept.members())
 
 
 def identity(bundle: Bundle) -> str:
@@ -201,16 +218,20 @@ def load_overlay(path: Path, base: str, contents: Contents) -> Overlay:
 def parse(bundle: Bundle, embedding_size: int) -> Overlay:
     """Return what a bundle of the overlay kind holds."""
     manifest = bundle.manifest
-    rows = [int(row) for row in manifest["rows"]]
-    ids, titles, texts = (
-        Strings(bundle[f"{name}.offsets"], bundle[f"{name}.utf8"]) for name in ("ids", "titles", "texts")
-    )
-    if faults := [fault for one in (ids, titles, texts) if (fault := one.fault() if len(one) else None)]:
-        raise ValueError(faults[0])
-    columns = json.loads(bytes(bundle["columns.json"]))
-    fields = (rows, [ids[n] for n in range(len(ids))], [titles[n] for n in range(len(titles))])
-    made = zip(*fields, [texts[n] for n in range(len(texts))], columns, strict=True)
-    items = tuple(Item(name, row, title, text, dict(extra)) for row, name, title, text, extra in made)
+    removed = frozenset(whole(row) for row in manifest["removed"])
+    version, head = whole(manifest.get("version", 0)), str(manifest.get("head", ""))
+    parts = parse_items(bundle, [whole(row) for row in manifest["rows"]], embedding_size)
+    return Overlay(*parts, removed, whole(manifest["next_row"]), version, head)
+
+
+def parse_items(
+    bundle: Bundle, rows: Sequence[int], embedding_size: int
+) -> tuple[tuple[Item, ...], dict[str, Table], FloatArray]:
+    """Return the items of these rows, their tables and their biases, as ``Overlay.members`` wrote them."""
+    ids, titles, texts = (read_strings(bundle, name) for name in ("ids", "titles", "texts"))
+    columns = strict_json.parse(bundle["columns.json"], len(bundle["columns.json"]))
+    made = zip(ids, rows, titles, texts, columns, strict=True)
+    items = tuple(Item(name, row, title, text, dict(extra)) for name, row, title, text, extra in made)
     tables = {
         name: Table(
             np.frombuffer(bundle[f"{name}.i8"], np.int8).reshape(len(rows), embedding_size),
@@ -218,22 +239,46 @@ def parse(bundle: Bundle, embedding_size: int) -> Overlay:
         )
         for name in TABLES
     }
-    bias = np.frombuffer(bundle["bias.f32"], "<f4")
-    removed = frozenset(int(row) for row in manifest["removed"])
-    return Overlay(items, tables, bias, removed, int(manifest["next_row"]))
+    return items, tables, np.frombuffer(bundle["bias.f32"], "<f4")
+
+
+def read_strings(bundle: Bundle, name: str) -> list[str]:
+    """Return the strings of two members, or refuse them by ValueError."""
+    found = Strings(bundle[f"{name}.offsets"], bundle[f"{name}.utf8"])
+    if fault := found.fault():
+        raise ValueError(f"{name}: {fault}")
+    return [found[place] for place in range(len(found))]
+
+
+def whole(value: Any) -> int:
+    """Return a JSON value that is a whole number, or refuse it by TypeError."""
+    if type(value) is not int:
+        raise TypeError(f"{reprlib.repr(value)} is no whole number")
+    return value
 
 
 def check(overlay: Overlay, contents: Contents) -> None:
     """Refuse an overlay that contradicts itself or its bundle, by ValueError."""
-    n, rows = contents.n_items, overlay.rows.tolist()
-    numbers = [overlay.bias, *(table.scale for table in overlay.tables.values())]
-    if any(one.shape != (len(rows),) or not np.isfinite(one).all() for one in numbers):
-        raise ValueError("a table has another number of rows, or is not finite")
-    if len(set(rows)) != len(rows) or len(overlay.by_id) != len(rows):
-        raise ValueError("an id or a row stands twice")
+    n, rows = contents.n_items, [item.row for item in overlay.items]
+    check_items(overlay.items, overlay.tables, overlay.bias)
+    if len(set(rows)) != len(rows):
+        raise ValueError("a row stands twice")
+    if overlay.next_row - n > MOST_ROWS_GIVEN or overlay.version < 0:
+        raise ValueError(f"next_row is {overlay.next_row}, expected at most {n + MOST_ROWS_GIVEN}")
     if not all(0 < row < overlay.next_row for row in rows) or not all(0 < row <= n for row in overlay.removed):
         raise ValueError("a row is outside the catalogue")
     if overlay.next_row <= n or any(contents.rows.get(item.id, item.row) != item.row for item in overlay.items):
         raise ValueError("an id has another row than in the bundle")
     if any(item.row <= n and contents.ids[item.row - 1] != item.id for item in overlay.items):
         raise ValueError("a row has another id than in the bundle")
+
+
+def check_items(items: Sequence[Item], tables: Mapping[str, Table], bias: FloatArray) -> None:
+    """Refuse items that contradict themselves, by ValueError."""
+    numbers = [bias, *(table.scale for table in tables.values())]
+    if any(one.shape != (len(items),) or not np.isfinite(one).all() for one in numbers):
+        raise ValueError("a table has another number of rows, or is not finite")
+    if len({item.id for item in items}) != len(items) or not all(item.id and item.text.strip() for item in items):
+        raise ValueError("an id stands twice, or an id or text is empty")
+    if not all(is_cell(value) for item in items for value in item.columns.values()):
+        raise ValueError("a column holds something else than numbers, strings and lists of those")

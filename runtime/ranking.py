@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgerec.errors import UsageError
 from edgerec.runtime.catalogue import Numbers, Where
@@ -24,6 +25,8 @@ from edgerec.runtime.repeat import repeat_scores
 if TYPE_CHECKING:
     from edgerec.runtime.recommender import Recommender
     from edgerec.runtime.session import Session, View
+
+LARGEST = 1e30  # of a score: the graph takes what is below -1e38 for masked
 
 
 class Pool(NamedTuple):
@@ -54,6 +57,9 @@ class Reranker(Protocol):
     def pool(self) -> int:
         """How many items it wants to choose from."""
 
+    def check(self) -> None:
+        """Raise UsageError where its numbers cannot work."""
+
     def rerank(self, scene: Scene, pool: Pool, k: int) -> Pool:
         """Return the k best of a pool, in their new order, with the scores they had."""
 
@@ -70,11 +76,9 @@ class Blend:
 
     def apply(self, scores: FloatArray, features: Sequence[Mapping[str, float]]) -> FloatArray:
         """Return blended scores float32 [P] of the model's scores and of each item's features."""
-        table = [[float(one.get(name, 0.0)) for name in self.weights] for one in features]
-        side = np.array(table, np.float64).reshape(len(features), -1) @ np.array(
-            list(self.weights.values()), np.float64
-        )
-        return (self.score * scores + side).astype(np.float32)
+        table = np.array([[float(one.get(name, 0.0)) for name in self.weights] for one in features], np.float64)
+        side = table.reshape(len(features), len(self.weights)) @ np.array([*self.weights.values()], np.float64)
+        return as_scores(self.score * scores.astype(np.float64) + side, self)
 
     def check(self) -> None:
         """Raise UsageError where a weight is no finite number."""
@@ -98,7 +102,8 @@ class Fresh:
     def offset(self, values: Numbers) -> FloatArray:
         """Return what is added to the score of each item, float32 [n]."""
         age = np.maximum(self.now - values.values, 0)
-        return np.nan_to_num(self.weight * 0.5 ** (age / self.half_life)).astype(np.float32)
+        gain = self.weight * 0.5 ** (age / self.half_life)
+        return as_scores(np.where(np.isnan(gain), 0, gain), self)
 
     def check(self) -> None:
         """Raise UsageError where a number is not finite, or the half-life not above 0."""
@@ -133,7 +138,7 @@ class Request:
         for part, kind in ((self.blend, Blend), (self.fresh, Fresh), (self.diversity, Reranker)):
             if part is not None and not isinstance(part, kind):
                 raise UsageError(f"got {part!r}; expected a {kind.__name__}")
-            if isinstance(part, Blend | Fresh):
+            if part is not None:
                 part.check()
         if self.where is not None and not isinstance(self.where, Mapping):
             raise UsageError(f"got where = {self.where!r}; expected a mapping from columns to conditions")
@@ -219,6 +224,8 @@ def best(
 
 def with_added(overlay: Overlay, pool: Pool, more: FloatArray, banned: set[int], size: int) -> Pool:
     """Return the ``size`` best of a pool and of the added items, whose scores are ``more``, float32 [A]."""
+    if not len(overlay):
+        return pool.ordered(pool.scores)
     kept = overlay.live & ~np.isin(overlay.rows, list(banned)) & (more > -np.inf)
     joined = Pool(np.concatenate([pool.rows, overlay.rows[kept]]), np.concatenate([pool.scores, more[kept]]))
     ordered = joined.ordered(joined.scores)
@@ -248,6 +255,13 @@ def check_request(options: Mapping[str, Any]) -> None:
     """Raise UsageError for what no request has."""
     if unknown := [name for name in options if name not in Wishes.__annotations__]:
         raise UsageError(f"got the argument {unknown[0]!r}; expected some of {', '.join(Wishes.__annotations__)}")
+
+
+def as_scores(values: NDArray[np.float64], of: Blend | Fresh) -> FloatArray:
+    """Return values as float32, or refuse what is too large for it."""
+    if values.size and not float(np.abs(values).max()) < LARGEST:
+        raise UsageError(f"got scores up to {np.abs(values).max()} by {of!r}; expected less than {LARGEST:g}")
+    return values.astype(np.float32)
 
 
 def positive(value: int, name: str) -> int:

@@ -14,6 +14,7 @@ from edgerec.errors import UnknownItemError, UsageError
 from edgerec.runtime.additions import is_text, listing, with_items
 from edgerec.runtime.catalogue import Catalogue
 from edgerec.runtime.contents import Contents, read
+from edgerec.runtime.delta import applied, read_delta
 from edgerec.runtime.engine import Ranker, RowArray
 from edgerec.runtime.exact import best, column_cosines, row_products
 from edgerec.runtime.layout import FloatArray
@@ -23,6 +24,7 @@ from edgerec.runtime.ranking import Request, Wishes, answer, check_request, posi
 from edgerec.runtime.session import Session
 from edgerec.runtime.snapshot import restore
 from edgerec.runtime.text import TextEncoder
+from edgerec.signing import Key
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -45,10 +47,12 @@ class Recommender:
     Answers and changes may be asked for from several threads.
     """
 
-    def __init__(self, bundle: Bundle, threads: int, overlay: str | Path | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int, overlay: str | Path | None = None, key: Key | None = None) -> None:
         self.bundle = bundle
+        self._key = key
         self.contents: Contents = read(bundle)
         self.ranker = Ranker(bundle, self.contents, threads)
+        bundle.release()  # what onnxruntime packed, it does not read again
         self.encoder = TextEncoder(bundle, self.contents.model, threads)
         self.decays = self.contents.decays
         self.no_state = self.ranker.no_state
@@ -60,19 +64,33 @@ class Recommender:
             self.overlay = load_overlay(self.overlay_path, identity(bundle), self.contents)
 
     @classmethod
-    def load(cls, path: str | Path, threads: int = 1, overlay: str | Path | None = None) -> Recommender:
+    def load(
+        cls,
+        path: str | Path,
+        threads: int = 1,
+        overlay: str | Path | None = None,
+        key: Key | None = None,
+        deltas: Sequence[str | Path] = (),
+    ) -> Recommender:
         """Open a bundle.
 
         Args:
             path: An ``.edgerec`` file.
             threads: Threads for one answer; small catalogues are fastest with one.
             overlay: The ``NAME.overlay`` file that keeps added and removed items; made at the first change.
+            key: An Ed25519 public key in PEM, or the name of a file that holds one: the bundle, and all deltas now and
+                later, must be signed with it. Without one, signatures are not looked at.
+            deltas: The bundle's deltas, in order; those that the overlay holds already are passed over.
 
         Raises:
-            BundleError: The file is not a whole bundle, or onnxruntime cannot open its graphs.
-            UsageError: ``threads`` is below 1.
+            BundleError: The file is not a whole bundle, is not signed with the key, or onnxruntime cannot open its
+                graphs; or a delta cannot be applied.
+            UsageError: ``threads`` is below 1, or the key cannot be used.
+            MissingExtraError: A key was given, and ``cryptography`` is not installed.
         """
-        return cls(Bundle(Path(path)), positive(threads, "threads"), overlay)
+        recommender = cls(Bundle(Path(path), key), positive(threads, "threads"), overlay, key)
+        recommender._apply(deltas, recommender.overlay.version)
+        return recommender
 
     def recommend(
         self,
@@ -241,6 +259,26 @@ class Recommender:
         """
         with self._changing:
             self._change(self.overlay.removing(set(self.rows(items))))
+
+    def apply_delta(self, path: str | Path) -> None:
+        """Change the catalogue by a file that ``edgerec delta`` wrote, all of it or, after an error, nothing.
+
+        Raises:
+            BundleError: It is no whole delta, is not signed with the key that the bundle was loaded with, is for
+                another bundle, or does not follow the delta that was applied last.
+        """
+        self._apply([path], 0)
+
+    def _apply(self, paths: Sequence[str | Path], held: int) -> None:
+        """Apply deltas together, but for those up to the version ``held``."""
+        read = (read_delta(Path(path), self.contents.embedding_size, self._key) for path in paths)
+        deltas = [delta for delta in read if not 0 < delta.version <= held]
+        with self._changing:
+            overlay = self.overlay
+            for delta in deltas:
+                overlay = applied(overlay, delta, self.contents, identity(self.bundle))
+            if deltas:
+                self._change(overlay)
 
     def _change(self, overlay: Overlay) -> None:
         if self.overlay_path is not None:

@@ -22,6 +22,9 @@ class RepeatMemory:
         self._decays = decays
         self._left: dict[int, tuple[FloatArray, float]] = {}  # row -> float32 [R], and `events` at its last change
 
+    def __len__(self) -> int:
+        return len(self._left)
+
     def copy(self) -> RepeatMemory:
         """Return the same memories, to go on by themselves."""
         made = RepeatMemory(self._decays)

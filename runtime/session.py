@@ -202,7 +202,8 @@ class Session:
     def view(self, later: int = 0) -> View:
         """Return what an answer needs, at one moment; ``later`` events of the bundle's items are to follow."""
         with self._open():
-            state = self.state if not (self.counts or later) else self.state + self._push()
+            moved = len(self.skipped) and (self.counts or later)
+            state = self.state + self._push() if moved else self.state
             return View(state, set(self.counts), *self.memory.recall())
 
     def _open(self) -> threading.RLock:

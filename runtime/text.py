@@ -11,7 +11,7 @@ import numpy as np
 
 from edgerec.bundle import Bundle
 from edgerec.errors import BundleError, require
-from edgerec.runtime.engine import open_graph
+from edgerec.runtime.engine import open_graph, run
 from edgerec.runtime.layout import ENCODER, TOKENIZER, FloatArray
 
 BATCH = 32
@@ -103,4 +103,5 @@ class TextEncoder:
         for line, tokens in enumerate(encoded):
             ids[line, : len(tokens)] = tokens
             mask[line, : len(tokens)] = 1
-        return self._session.run(OUTPUTS, {"input_ids": ids, "attention_mask": mask})
+        feed = {"input_ids": ids, "attention_mask": mask}
+        return run(self._bundle, ENCODER, self._session, OUTPUTS, feed)

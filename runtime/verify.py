@@ -7,30 +7,42 @@ replaced by another that scores as much as the last, within the tolerance.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgerec import strict_json
 from edgerec.errors import BundleError, MissingExtraError, ParityError
+from edgerec.runtime.contents import is_count, is_number
 from edgerec.runtime.engine import NOBODY
 from edgerec.runtime.layout import GOLDENS
 from edgerec.runtime.recommender import Recommender
+from edgerec.signing import Key
 
 
-def verify(path: str | Path, threads: int = 1) -> dict[str, Any]:
+def verify(
+    path: str | Path, threads: int = 1, key: Key | None = None, deltas: Sequence[str | Path] = ()
+) -> dict[str, Any]:
     """Answer every golden request and text with the shipped graphs.
 
+    Args:
+        path: The bundle.
+        threads: Threads within one operator.
+        key: The public key that it must be signed with; None to look at no signature.
+        deltas: Its deltas, in order: each must be whole, apply, and be signed likewise.
+
     Returns:
-        A JSON value: ``bundle``, ``requests``, ``texts`` (how many were replayed), ``largest_score_difference``,
-        ``largest_text_distance`` (of cosines, None without texts) and ``skipped`` (None, or why no text was replayed).
+        A JSON value: ``bundle``, ``signature`` ("valid", "unchecked" or "absent"), ``requests``, ``texts`` (how many
+        were replayed), ``largest_score_difference``, ``largest_text_distance`` (of cosines, None without texts) and
+        ``skipped`` (None, or why no text was replayed).
 
     Raises:
         ParityError: An answer differs; the message names the first and says how many do.
-        BundleError: The bundle cannot be opened, or holds no golden requests.
+        BundleError: The bundle cannot be opened, or holds no golden requests, or a delta cannot be applied.
     """
-    recommender = Recommender.load(path, threads)
+    recommender = Recommender.load(path, threads, key=key, deltas=deltas)
     goldens = read_goldens(recommender)
     failed, difference = [], 0.0
     for number, request in enumerate(goldens["requests"]):
@@ -55,6 +67,7 @@ def verify(path: str | Path, threads: int = 1) -> dict[str, Any]:
         )
     return {
         "bundle": str(path),
+        "signature": "valid" if key is not None else "unchecked" if recommender.bundle.signed else "absent",
         "requests": len(goldens["requests"]),
         "texts": 0 if skipped else len(texts or []),
         "largest_score_difference": difference,
@@ -70,17 +83,16 @@ def read_goldens(recommender: Recommender) -> dict[str, Any]:
         BundleError: They are malformed, or there are none.
     """
     try:
-        goldens = json.loads(bytes(recommender.bundle[GOLDENS]))
-        rows = [row for request in goldens["requests"] for row in [*request["history"], *request["items"]]]
-        usable = bool(goldens["requests"]) and min(rows, default=0) >= 0
-        usable = usable and max(rows, default=0) <= recommender.contents.n_items and goldens["tolerance"] >= 0
-        usable = usable and all(len(request["items"]) == len(request["scores"]) for request in goldens["requests"])
-        usable = usable and all(request["k"] > 0 for request in goldens["requests"])
-        sizes = {len(entry["text_vector"]) for entry in goldens.get("texts", []) if entry["text"]}
-        usable = usable and (
-            not sizes or (sizes == {recommender.contents.embedding_size} and goldens["text_tolerance"] >= 0)
-        )
-    except (ValueError, KeyError, TypeError):
+        view = recommender.bundle[GOLDENS]
+        goldens = strict_json.parse(view, len(view))
+        requests, texts = goldens["requests"], goldens.get("texts", [])
+        usable = bool(requests) and all(is_usable(one, recommender.contents.n_items) for one in requests)
+        usable = usable and is_number(goldens["tolerance"]) and goldens["tolerance"] >= 0
+        vectors = [entry["text_vector"] for entry in texts if entry["text"] + ""]
+        usable = usable and all(len(one) == recommender.contents.embedding_size for one in vectors)
+        usable = usable and all(is_number(value) for one in vectors for value in one)
+        usable = usable and (not texts or (is_number(goldens["text_tolerance"]) and goldens["text_tolerance"] >= 0))
+    except (ValueError, KeyError, TypeError, AttributeError):
         usable = False
     if not usable:
         raise BundleError(
@@ -88,6 +100,16 @@ def read_goldens(recommender: Recommender) -> dict[str, Any]:
             "one request with rows of this catalogue: export the bundle again"
         )
     return goldens
+
+
+def is_usable(request: dict[str, Any], n_items: int) -> bool:
+    """Tell whether a golden request holds rows of the catalogue, with a finite score for each expected one."""
+    rows = [*request["history"], *request["items"]]
+    counted = all(type(row) is int and 0 <= row <= n_items for row in rows) and is_count(request["k"])
+    scores = request["scores"]
+    return (
+        counted and len(scores) == len(request["items"]) and all(map(is_number, scores)) and "exclude_seen" in request
+    )
 
 
 def replay(recommender: Recommender, request: dict[str, Any]) -> tuple[list[int], list[float]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgerec.benchmarks.documents import RESULTS, filled
+from edgerec.benchmarks.million_bundle import report as million_report
 from edgerec.benchmarks.schema import read
 from edgerec.benchmarks.tables import markdown
 from edgerec.errors import DataError
@@ -34,6 +35,14 @@ def test_a_committed_measurement_is_whole_and_prints_its_table(path: Path) -> No
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
 def test_a_committed_report_is_its_results(path: Path) -> None:
     assert path.with_suffix(".md").read_text("utf-8") == report(json.loads(path.read_text("utf-8")))
+
+
+def test_the_numbers_of_security_are_their_results() -> None:
+    document = (DOCUMENTS[0].parent / "security.md").read_text("utf-8")
+    result = json.loads((RESULTS / "million-bundle.json").read_text("utf-8"))
+    assert (RESULTS / "million-bundle.md").read_text("utf-8") == million_report(result)
+    log = json.loads((RESULTS / "fuzz.json").read_text("utf-8"))
+    assert f"{log['inputs']:,} inputs, {log['crashes']} findings" in document
 
 
 def test_the_tables_of_the_runtime_are_their_results() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -23,14 +24,18 @@ def sources() -> list[Path]:
 
 def data_files() -> list[Path]:
     """Return what lies beside the modules and ships with them."""
-    return sorted((ROOT / "export").glob("*.md"))
+    web = [path for path in (ROOT / "runtime" / "web").glob("[!.]*") if path.is_file()]
+    return sorted([*(path for kind in ("*.md", "*.sh") for path in (ROOT / "export").glob(kind)), *web])
 
 
 def test_wheel_holds_edgerec_only_and_every_module(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "edgerec", *STAGES):
-        subprocess.run(["cp", "-a", str(ROOT / name), str(tree)], check=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    for name in ("edgerec", *STAGES):
+        built = shutil.ignore_patterns("node_modules", "dist")
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=built)
     command = [
         sys.executable,
         "-m",
@@ -47,7 +52,7 @@ def test_wheel_holds_edgerec_only_and_every_module(tmp_path: Path) -> None:
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     packaged = {name for name in names if ".dist-info/" not in name}
     expected = {
-        f"edgerec/{path.name}" if path.parent.name == "edgerec" else f"edgerec/{path.parent.name}/{path.name}"
+        f"edgerec/{path.relative_to(ROOT / 'edgerec' if path.parent.name == 'edgerec' else ROOT).as_posix()}"
         for path in [*sources(), *data_files()]
     }
     assert packaged == expected | {"edgerec/py.typed"}

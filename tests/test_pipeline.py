@@ -91,7 +91,7 @@ def test_the_bundle_recommends_the_next_of_the_ring_and_verifies(bundle: Path) -
     assert json.loads(run("search", bundle, "Title red 5 영화 🎉", "--json").stdout)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8-dynamic"])
+@pytest.mark.parametrize("precision", ["fp32", "int8-weights"])
 def test_a_teacher_can_ship_too(teacher: Path, tmp_path: Path, precision: str) -> None:
     exported = run("export", teacher, "--precision", precision, "--out", tmp_path / "t.edgerec", "--json").stdout
     result = json.loads(exported)["targets"]["onnx"]
@@ -99,7 +99,7 @@ def test_a_teacher_can_ship_too(teacher: Path, tmp_path: Path, precision: str) -
     assert result["parity"]["largest_text_distance"] < (1e-5 if precision == "fp32" else 0.1)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8-dynamic"])
+@pytest.mark.parametrize("precision", ["fp32", "int8-weights"])
 def test_a_static_student_of_two_teachers_ships_searches_and_adds_items(
     source: Path, teacher: Path, tmp_path: Path, precision: str
 ) -> None:

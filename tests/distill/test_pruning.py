@@ -107,7 +107,7 @@ def test_exactly_what_does_nothing_goes_and_outputs_stay(
     channels = torch.tensor(best(found.channels, 21))
     assert gone([3, 3], heads) == DEAD_HEADS and gone([48, 48], units) == DEAD_UNITS
     assert sorted(set(range(24)) - set(channels.tolist())) == DEAD_CHANNELS
-    assert min(float(one[one > 0].min()) for one in (*found.heads, *found.units, found.channels)) > 1e-9
+    assert [int((one == 0).sum()) for one in (*found.heads, *found.units, found.channels)] == [1, 2, 2, 1, 3]
     pruned = keep_heads_and_units(encoder, heads, units)
     assert Shape.of(pruned.bert) == Shape(24, 8, (2, 1), (46, 47))
     torch.testing.assert_close(answers(pruned, tokens), before, rtol=0, atol=1e-5)
@@ -155,7 +155,7 @@ def test_an_importance_is_what_the_loss_changes_by_where_a_head_fades(
         before = loss()
         dense.weight[:, 8:16] *= 1 - 1e-2
         changed = abs(float(loss() - before)) / 1e-2
-    assert float(found.heads[1][1]) == pytest.approx(changed, rel=0.05)
+    assert float(found.heads[1][1]) ** 0.5 == pytest.approx(changed, rel=0.05)
 
 
 def test_tokens_go_without_a_trace_and_positions_that_no_text_reaches(

@@ -90,7 +90,7 @@ def test_safety_grows_until_titles_to_come_are_read_alike(monkeypatch: pytest.Mo
     monkeypatch.setattr(safety, "TOLERANCE", damage[1])
     assert safety.measured_words(encoder, tokenizer, titles).words == 20
     trimmed, found = safety.chosen(encoder, tokenizer, titles[:10], titles[:10], None, 0)
-    assert found is not None and "damage to titles not seen" in trimmed.reason
+    assert found is not None and "damage to unseen titles" in trimmed.reason
 
 
 def test_a_vocabulary_of_so_many_tokens_keeps_those_of_the_texts() -> None:

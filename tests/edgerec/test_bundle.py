@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgerec.bundle import ALIGNMENT, Bundle, write_bundle
+from edgerec.bundle import ALIGNMENT, LOCAL_HEADER, MANIFEST, Bundle, write_bundle, write_members
 from edgerec.errors import BundleError
 
 MEMBERS = {"tables/item.i8": bytes(range(256)), "영화.txt": "제목 🎉".encode(), "empty": b""}
@@ -71,7 +72,9 @@ def test_a_newer_format_says_update(path: Path, monkeypatch: pytest.MonkeyPatch,
         Bundle(tmp_path / "new.edgerec")
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../up", "a/../../up", "c:\\x", "manifest.json", ""])
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../up", "a/../../up", "c:\\x", "manifest.json", "", "a//b", "./a", "a/", "a\nb", "."]
+)
 def test_a_path_that_escapes_is_refused_by_writer_and_reader(name: str, path: Path) -> None:
     with pytest.raises(BundleError):
         write_bundle(path, {}, {name: b"x"})
@@ -95,3 +98,61 @@ def test_a_compressed_or_unlisted_member_is_refused(path: Path) -> None:
 def test_an_unknown_member_lists_the_known(path: Path) -> None:
     with pytest.raises(BundleError, match="tables/item.i8"):
         Bundle(path)["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (b"[" * 30 + b"]" * 30, "no JSON object"),
+        (b"[" * 40 + b"]" * 40, "nested deeper than 32"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested deeper than 32"),
+        (b'{"name": "a", "name": "b"}', "a name twice"),
+        (b'{"scale": NaN}', "JSON with NaN"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "cannot be read"),
+        (b'"' + b"x" * (4 << 20) + b'"', "expected at most 4194304"),
+        (b'{"format_version": true, "members": {}}', "format version True"),
+        (b'{"format_version": 1, "members": {"item": 3}}', "does not list"),
+        (b'{"format_version": {"a": "' + b"x" * 9999 + b'"}}', "has format version"),
+    ],
+    ids=range(10),
+)
+def test_a_manifest_that_is_not_strict_json_is_refused_in_a_short_line(
+    tmp_path: Path, manifest: bytes, message: str
+) -> None:
+    write_members(tmp_path / "bad", {MANIFEST: manifest})
+    with pytest.raises(BundleError, match=message) as caught:
+        Bundle(tmp_path / "bad")
+    assert len(str(caught.value)) < 500
+
+
+def test_members_that_overlap_are_not_hashed_one_by_one(tmp_path: Path) -> None:
+    """A thousand names of the same megabytes would keep a device busy with a small file."""
+    path = tmp_path / "bomb"
+    write_bundle(path, {}, {"a": bytes(1 << 16)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist += [archive.getinfo("a")] * 3
+        archive.writestr("b", b"")
+    with pytest.raises(BundleError, match="members are larger than the file"):
+        Bundle(path)
+
+
+def test_two_headers_must_agree(path: Path) -> None:
+    """Another reader may go by the local header: it must not see another file."""
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("empty").header_offset
+    content = path.read_bytes()
+    for place in (start + 6, start + 8, start + 14, start + 18, start + 22, start + LOCAL_HEADER.size):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(BundleError, match="two headers that disagree"):
+            Bundle(path)
+
+
+def test_a_size_is_checked_before_any_hash(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = json.loads(bytes(Bundle(path)[MANIFEST]))
+    manifest["members"]["empty"]["size"] = 10**15
+    write_members(path, {MANIFEST: json.dumps(manifest).encode(), **MEMBERS})
+    monkeypatch.setattr("edgerec.bundle.digest", lambda data: pytest.fail("hashed"))
+    with pytest.raises(BundleError, match="'empty' differs from its size"):
+        Bundle(path)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import pytest
 
-from edgerec.errors import UnknownItemError
+from edgerec.errors import BundleError, UnknownItemError
 from edgerec.runtime.commands import recommend, search, verify
 from edgerec.runtime.layout import Tower
 
@@ -45,3 +45,29 @@ def test_search_and_verify(path: str) -> None:
     assert json.loads(run(search, [path, "영화", "--k", "1", "--json"]).output)[0]["item"] == "f"
     assert "8 requests and 2 texts as expected" in run(verify, [path]).output
     assert json.loads(run(verify, [path, "--json"]).output)["requests"] == 8
+
+
+def test_keys_signatures_and_deltas(path: str, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from edgerec.cli import group
+
+    def run(*arguments: object) -> str:
+        return CliRunner().invoke(group, [str(one) for one in arguments], catch_exceptions=False).output
+
+    private, public, signed = (tmp_path / name for name in ("private.pem", "public.pem", "signed.edgerec"))
+    first, second = tmp_path / "1.edgerec-delta", tmp_path / "2.edgerec-delta"
+    run("keygen", private, public)
+    run("sign", path, "--key", private, "--out", signed)
+    assert "signature valid" in run("verify", signed, "--key", public)
+    assert "signature unchecked" in run("verify", signed) and "signature absent" in run("verify", path)
+    with pytest.raises(BundleError, match="is not signed"):
+        run("verify", path, "--key", public)
+    (tmp_path / "items.csv").write_text("item_id,title\nx,영화\n", "utf-8")
+    (tmp_path / "gone").write_text("d\n")
+    assert "version 1" in run("delta", signed, "--add", tmp_path / "items.csv", "--out", first)
+    assert "version 2" in run("delta", signed, "--remove", tmp_path / "gone", "--after", first, "--out", second)
+    with pytest.raises(BundleError, match=r"1.edgerec-delta is not signed"):
+        run("verify", signed, "--key", public, "--delta", first)
+    for one in (first, second):
+        run("sign", one, "--key", private)
+    assert "signature valid" in run("verify", signed, "--key", public, "--delta", first, "--delta", second)

@@ -113,7 +113,7 @@ def test_every_faulty_entry_of_the_model_is_named(ring: Tower, write: Callable[.
         ("titles.utf8", b"\xff", "titles.utf8: offsets do not rise|not UTF-8"),
         ("bias.f32", np.full(9, np.nan, "<f4").tobytes(), "bias.f32 is not finite"),
         ("popularity.f32", np.ones(9, "<f4").tobytes(), "would return the padding item"),
-        ("recommender.onnx", b"nothing", "recommender.onnx cannot be opened by onnxruntime"),
+        ("recommender.onnx", b"nothing", "recommender.onnx cannot be opened: it is no ONNX file"),
         ("mix", [1.0, 2.0], "mix has 2 values for 1 decays"),
         ("repeat_weights", [1.0], "repeat_weights has 1 values for 0 repeat_decays"),
     ],
