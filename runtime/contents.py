@@ -79,7 +79,7 @@ class Strings:
         self._text = text
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return max(len(self._offsets) - 1, 0)  # a hostile file has no offsets at all
 
     def __getitem__(self, index: int) -> str:
         return str(self._text[self._offsets[index] : self._offsets[index + 1]], "utf-8")

@@ -144,3 +144,11 @@ def test_a_large_catalogue_holds_its_order_and_a_wrong_one_mixes_nothing_up(
 
     with pytest.raises(BundleError, match="places outside the catalogue"):
         Recommender.load(write(ring, escape))
+
+
+def test_offsets_of_no_string_at_all_are_refused(ring: Tower, write: Write) -> None:
+    def change(members: dict[str, bytes], model: dict[str, Any]) -> None:
+        members |= {"texts.offsets": b"", "texts.utf8": b""}
+
+    with pytest.raises(BundleError, match="0 texts"):
+        _ = Recommender.load(write(ring, change)).catalogue.texts
