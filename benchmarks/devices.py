@@ -21,8 +21,8 @@ TORCH = "edgerec.export.torch_subject:TorchSubject"  # named, not imported: torc
 TORCH_DEVICES = {"cpu-torch": "cpu", "cuda-torch": "cuda"}
 MISSING = {
     "cuda-ort": "this version opens bundles on onnxruntime's CPU provider only",
-    "tensorrt": "this version builds no TensorRT engine",
-    "web": "this version has no web runtime",
+    "tensorrt": "this benchmark drives no engine yet; trtexec times what `edgerec export --target tensorrt` makes",
+    "web": "this benchmark drives no browser; benchmarks/run_web.py times the bundle in one",
 }
 JETSON = "jetson"  # cpu-ort on the board itself
 DEVICES = (*BUNDLE_DEVICES, *TORCH_DEVICES, *MISSING, JETSON)

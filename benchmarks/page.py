@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # Okabe & Ito (2008), told apart by colour-blind readers; black is left out, so that they show on dark ground too
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442")
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4")  # of another number than the colours, so that a pair returns late only
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --line: #d0d0d0; --soft: #f4f4f4; }
@@ -28,7 +29,6 @@ svg text { fill: var(--ink); font: 11px system-ui, sans-serif } .grid { stroke: 
 
 SCRIPT = r"""
 "use strict";
-const DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 4"];
 const NS = "http://www.w3.org/2000/svg", W = 560, H = 330, L = 48, R = 12, T = 10, B = 40;
 const add = (parent, name, attributes, text) => {
   const node = parent.appendChild(document.createElementNS(NS, name));
@@ -38,7 +38,7 @@ const add = (parent, name, attributes, text) => {
 };
 // nice numbers between two positive ones: 1, 2, 5 times powers of ten, more of them where the range is narrow
 const ticks = (low, high) => {
-  const found = [], steps = high / low > 20 ? [1] : high / low > 3 ? [1, 2, 5] : null;
+  const found = [], steps = high / low > 300 ? [1] : high / low > 3 ? [1, 2, 5] : null;
   if (!steps) {
     const step = Math.pow(10, Math.floor(Math.log10((high - low) / 3)));
     for (let v = Math.ceil(low / step) * step; v <= high; v += step) found.push(+v.toPrecision(6));
@@ -73,11 +73,11 @@ function plot(box) {
     }
     add(svg, "text", { x: (L + W - R) / 2, y: H - 6, "text-anchor": "middle" }, "latency, ms (log scale)");
     const inside = add(svg, "g", { "clip-path": `url(#${id})` });
-    curves.forEach((curve, n) => {
+    curves.forEach(curve => {
       let path = "";  // a step for every order statistic: the share of queries that took no longer
       curve.points.forEach(([v, p], i) => { path += i ? `H${x(v)}V${y(p)}` : `M${x(v)} ${y(0)}V${y(p)}`; });
       const line = add(inside, "path",
-        { d: path, class: "curve", stroke: curve.colour, "stroke-dasharray": DASHES[n % DASHES.length] });
+        { d: path, class: "curve", stroke: curve.colour, "stroke-dasharray": curve.dash });
       add(line, "title", {}, curve.name);
     });
   }

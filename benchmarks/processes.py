@@ -85,7 +85,7 @@ def watch(worker: subprocess.Popen[bytes], limits: Limits) -> tuple[str | None, 
         if select.select([worker.stdout], [], [], LOOK)[0]:
             block = os.read(worker.stdout.fileno(), 1 << 16)
             if not block:
-                worker.wait()
+                os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # not reaped: its number stays taken
                 return None, said
             said = (said + block.decode("utf-8", "replace"))[-TAIL:]
         if time.monotonic() > deadline:
@@ -95,7 +95,7 @@ def watch(worker: subprocess.Popen[bytes], limits: Limits) -> tuple[str | None, 
 
 
 def end(worker: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of a worker's process group."""
+    """Kill what is left of a worker's process group, and only then let its number be given to another."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()

@@ -34,7 +34,7 @@ from edgerec.benchmarks.scenarios import Plan, run
 from edgerec.benchmarks.subjects import BundleSubject
 from edgerec.files import write_bytes, write_json
 
-ROUNDS, SECONDS, COUNT = 7, 2.0, 300
+ROUNDS, SECONDS, COUNT = 15, 2.0, 300
 AGREE = 0.05
 STARTS = 15
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgerec.benchmarks.page import COLOURS, SCRIPT, STYLE
+from edgerec.benchmarks.page import COLOURS, DASHES, SCRIPT, STYLE
 from edgerec.benchmarks.tables import Row, card, csv_text, markdown, sections
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -38,14 +38,17 @@ def part(name: str, result: Mapping[str, Any]) -> str:
 
 
 def plots(result: Mapping[str, Any]) -> list[str]:
-    """Return a plot per kind and scenario, a curve per subject; a subject has one colour everywhere."""
+    """Return a plot per kind and scenario, a curve per subject; a subject looks the same everywhere."""
     cells = [cell for cell in result["cells"] if cell["status"] == "measured" and cell["device"] != "harness"]
     names = list(dict.fromkeys(cell["subject"] for cell in cells))
-    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
+    looks = {
+        name: {"colour": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)]}
+        for place, name in enumerate(names)
+    }
     found = []
     for kind, scenario in dict.fromkeys((cell["kind"], cell["scenario"]) for cell in cells):
         shown = [cell for cell in cells if (cell["kind"], cell["scenario"]) == (kind, scenario)]
-        curves = [{"name": cell["subject"], "colour": colours[cell["subject"]], "points": ecdf(cell)} for cell in shown]
+        curves = [{"name": cell["subject"], **looks[cell["subject"]], "points": ecdf(cell)} for cell in shown]
         title = html.escape(f"{kind}, {scenario}")
         data = json.dumps(curves).replace("<", "\\u003c")
         found.append(
@@ -68,11 +71,10 @@ def ecdf(cell: Mapping[str, Any]) -> list[list[float]]:
 
 def legend(curves: list[dict[str, Any]]) -> str:
     """Return the curves' names beside their colours and dashes."""
-    dashes = ("", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 4")
     lines = [
         f'<span><svg viewBox="0 0 34 10"><line x1="0" x2="34" y1="5" y2="5" stroke="{curve["colour"]}" '
-        f'stroke-width="2.5" stroke-dasharray="{dashes[n % len(dashes)]}"/></svg> {html.escape(curve["name"])}</span>'
-        for n, curve in enumerate(curves)
+        f'stroke-width="2.5" stroke-dasharray="{curve["dash"]}"/></svg> {html.escape(curve["name"])}</span>'
+        for curve in curves
     ]
     return f'<div class="legend">{"".join(lines)}</div>'
 
