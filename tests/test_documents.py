@@ -38,8 +38,11 @@ def test_a_committed_report_is_its_results(path: Path) -> None:
 
 
 def test_the_numbers_of_security_are_their_results() -> None:
+    document = (DOCUMENTS[0].parent / "security.md").read_text("utf-8")
     result = json.loads((RESULTS / "million-bundle.json").read_text("utf-8"))
     assert (RESULTS / "million-bundle.md").read_text("utf-8") == million_report(result)
+    log = json.loads((RESULTS / "fuzz.json").read_text("utf-8"))
+    assert f"{log['inputs']:,} inputs, {log['crashes']} findings" in document
 
 
 def test_the_tables_of_the_runtime_are_their_results() -> None:
