@@ -21,6 +21,7 @@ from edgerec.export.package import STRINGS, Draft, draft, sizes_of, unpack, want
 from edgerec.export.parity import compare, require_parity
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.files import atomic_folder, write_json
+from edgerec.quiet_nncf import quiet_nncf
 from edgerec.runtime.layout import ENCODER, GRAPH, TOKENIZER
 
 PRECISIONS = ("fp32", "fp16", "int8-static")  # OpenVINO's
@@ -69,7 +70,7 @@ def write_openvino(checkpoint: Checkpoint, precision: str, out: Path) -> dict[st
 
 def quantized(model: Any, prepared: Draft) -> Any:
     """Return the encoder in INT8, calibrated on titles of the catalogue."""
-    nncf = require("nncf", "export")
+    nncf = quiet_nncf()
     feeds = [dict(feed) for feed in prepared.calibration().feeds]
     if not feeds:
         raise UsageError("the catalogue has no title to calibrate on; expected --precision fp32 or fp16")

@@ -10,7 +10,6 @@ way the factor 1/sqrt(d) moves into the query's weights, where TensorRT wants it
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -21,9 +20,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgerec.errors import UsageError, require
+from edgerec.errors import UsageError
 from edgerec.export.graph_index import Index, replace_nodes, set_constant
 from edgerec.export.qdq_lint import require_clean
+from edgerec.quiet_nncf import quiet_nncf
 
 Feed = Mapping[str, NDArray[np.int64]]
 IN_FP32 = {"LayerNormalization", "Softmax"}
@@ -199,8 +199,7 @@ def in_half(name: str, value: NDArray[Any]) -> NDArray[np.float16]:
 
 def with_pairs(model: onnx.ModelProto, feeds: Sequence[Feed]) -> onnx.ModelProto:
     """Return the model with the pairs that NNCF places."""
-    os.environ.setdefault("NNCF_CI", "1")  # what NNCF asks before it reports to a server
-    nncf = require("nncf", "export")
+    nncf = quiet_nncf()
     nncf.set_log_level(logging.ERROR)
     from nncf.quantization import advanced_parameters as advanced
 
