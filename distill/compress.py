@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edgerec.distill import checkpoint, student
-from edgerec.distill.distillation import RECIPE, Recipe, distill
+from edgerec.distill.distillation import RECIPE, Recipe, Start, distill
 from edgerec.distill.encoder import Progress, no_progress
 from edgerec.distill.ensemble import Ensemble
 from edgerec.distill.options import TrainOptions
 from edgerec.distill.processes import processes
+from edgerec.distill.student import Config
+from edgerec.distill.towers import Towers
 from edgerec.distill.training import require_support
 from edgerec.errors import UsageError
 from edgerec.interactions import Dataset, Split
@@ -57,12 +59,58 @@ def distill_checkpoint(
         raise UsageError(f"{teacher.folder} is a {teacher.info['kind']}; expected a folder that fine-tune wrote")
     config = student.sized(preset, sizes or {})
     teacher.require_data(data)
+    further = ensemble.described() if ensemble else []
+    info = {"kind": "student", "preset": preset, "sizes": asdict(config), "further_teachers": further}
+    return train_into(
+        out, teacher.towers, teacher.encoder, data, split, config, options, info, resume, recipe, progress, ensemble
+    )
+
+
+def train_into(
+    out: Path,
+    towers: Towers,
+    teacher: Path,
+    data: Dataset,
+    split: Split,
+    config: Config,
+    options: TrainOptions,
+    info: Mapping[str, Any],
+    resume: bool = False,
+    recipe: Recipe = RECIPE,
+    progress: Progress = no_progress,
+    ensemble: Ensemble | None = None,
+    start: Start | None = None,
+) -> dict[str, Any]:
+    """Distil a student, and write its folder.
+
+    Args:
+        out: A new folder, or with ``resume`` an unfinished one.
+        towers: What its item vectors belong to.
+        teacher: Folder of the teacher's text encoder.
+        data: The data that the towers were trained on.
+        split: Its split.
+        config: The student's sizes.
+        options: How the training goes.
+        info: What ``model.json`` says besides how the training went.
+        resume: Go on from the last checkpoint.
+        recipe: What the student learns from.
+        progress: Called with the number of texts encoded by the teacher.
+        ensemble: Further teachers.
+        start: A student to train on.
+
+    Returns:
+        The report of ``distillation.distill``.
+
+    Raises:
+        UsageError: ``out`` holds something, or as ``distillation.distill``.
+        InterruptedTraining: Ctrl-C.
+    """
     require_support(options)
     checkpoint.new_folder(out, resume)
     processes().wait_for_everyone()
     made = distill(
-        teacher.towers,
-        teacher.encoder,
+        towers,
+        teacher,
         data.texts,
         split,
         config,
@@ -72,11 +120,10 @@ def distill_checkpoint(
         recipe,
         progress=progress,
         ensemble=ensemble,
+        start=start,
     )
     if processes().is_main_process:
         student.save(out / checkpoint.ENCODER, made.encoder, made.tokenizer_json)
-        info = {"kind": "student", "validation_ndcg10": made.report, "preset": preset, "sizes": asdict(config)}
-        further = ensemble.described() if ensemble else []
-        made_with = {"options": asdict(options), "recipe": asdict(recipe), "further_teachers": further}
-        checkpoint.save(out, teacher.towers, data, split, info | made_with)
+        trained = {"validation_ndcg10": made.report, "options": asdict(options), "recipe": asdict(recipe)}
+        checkpoint.save(out, towers, data, split, {**info, **trained})
     return made.report

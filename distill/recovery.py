@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgerec.distill import checkpoint, student
-from edgerec.distill.distillation import OPTIONS, RECIPE, Start, distill
+from edgerec.distill.compress import train_into
+from edgerec.distill.distillation import OPTIONS, Start
 from edgerec.distill.encoder import Progress, no_progress
 from edgerec.distill.options import TrainOptions
-from edgerec.distill.processes import processes
 from edgerec.distill.student import StudentEncoder
-from edgerec.distill.training import require_support
 from edgerec.errors import UsageError
 from edgerec.interactions import Dataset, Split
 
@@ -71,23 +70,7 @@ def recover(
     if teacher.info["kind"] != "teacher":
         raise UsageError(f"{teacher.folder} is a {teacher.info['kind']}; expected the teacher of {trained.folder}")
     trained.require_data(data)
-    require_support(options)
-    checkpoint.new_folder(out, resume)
-    processes().wait_for_everyone()
-    done = distill(
-        trained.towers,
-        teacher.encoder,
-        data.texts,
-        split,
-        start.encoder.student_config,
-        options,
-        out / "checkpoints",
-        resume,
-        progress=progress,
-        start=start,
+    info, config = {**trained.info, **made}, start.encoder.student_config
+    return train_into(
+        out, trained.towers, teacher.encoder, data, split, config, options, info, resume, progress=progress, start=start
     )
-    if processes().is_main_process:
-        student.save(out / checkpoint.ENCODER, done.encoder, done.tokenizer_json)
-        trained_by = {"validation_ndcg10": done.report, "options": asdict(options), "recipe": asdict(RECIPE)}
-        checkpoint.save(out, trained.towers, data, split, {**trained.info, **trained_by, **made})
-    return done.report
