@@ -168,9 +168,8 @@ def conduct(
         "compression": (compression_study.run_compression, compression_study.report),
     }
     run, report = parts[part]
-    result = run(
-        dataset, divided, encoder or fetch("minilm-l6", offline), folder, say, study.Plan(seeds), own.get(part)
-    )
+    opened = study.open_study(dataset, divided, encoder or fetch("minilm-l6", offline), folder, say, study.Plan(seeds))
+    result = run(opened, *([own[part]] if part in own else []))
     if out:
         write_json(out, result)
         write_bytes(out.with_suffix(".md"), report(result).encode())

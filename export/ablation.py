@@ -25,21 +25,17 @@ from edgerec.distill.options import TrainOptions
 from edgerec.export.package import package
 from edgerec.export.study import (
     PRECISION,
-    Plan,
-    Say,
     Study,
     encoder_parameters,
     heading,
     of_teacher,
     once,
-    open_study,
     seconds,
     setting,
     student,
     teacher,
     to_json,
 )
-from edgerec.interactions import Dataset, Split
 from edgerec.metrics import ndcg, rank
 
 WAYS = ("re-encoded", "text-only")
@@ -82,35 +78,29 @@ VARIANTS = (
 OWN = {"default": None, "undistilled": "undistilled"}  # variants that the study trains itself, by its own names
 
 
-def run_ablation(
-    data: Dataset, split: Split, encoder: Path, folder: Path, say: Say, plan: Plan, steps: int | None = None
-) -> dict[str, Any]:
+def run_ablation(study: Study, steps: int | None = None) -> dict[str, Any]:
     """Train, where they are not there, a study's teachers and every variant of its first preset's student.
 
     Args:
-        data: Catalogue and log.
-        split: Of it.
-        encoder: Folder of the text encoder that teachers start from.
-        folder: The study's; an ablation that was interrupted goes on in it.
-        say: Prints a line.
-        plan: The study's.
+        study: An opened study; an ablation that was interrupted goes on in its folder.
         steps: Of the students' training; None for the plan's.
 
     Returns:
         A JSON value: a row for the teacher and for each variant.
 
     Raises:
-        UsageError: The folder holds another study.
+        UsageError: This part's folder holds one of other settings.
         InterruptedTraining: Ctrl-C.
     """
-    study = open_study(data, split, encoder, folder, say, plan)
-    options = replace(plan.student, steps=steps or plan.student.steps)
+    options = replace(study.plan.student, steps=steps or study.plan.student.steps)
     homes = {
-        one.name: Cells(folder / "ablation" / f"{options.steps}-steps" / one.name, to_json({"variant": asdict(one)}))
+        one.name: Cells(
+            study.folder / "ablation" / f"{options.steps}-steps" / one.name, to_json({"variant": asdict(one)})
+        )
         for one in VARIANTS
     }
     made: dict[str, list[Cell]] = {"teacher": [], **{one.name: [] for one in VARIANTS}}
-    for seed in range(plan.seeds):  # all of one seed first: what was interrupted can be told with fewer seeds
+    for seed in range(study.plan.seeds):  # all of one seed first: what was interrupted can be told with fewer seeds
         made["teacher"].append(teacher_cell(study, seed))
         for one in VARIANTS:
             cells, training = homes[one.name], replace(options, seed=seed)
@@ -120,9 +110,9 @@ def run_ablation(
     return {
         "schema": "edgerec-ablation-1",
         **setting(study),
-        "preset": plan.presets[0],
+        "preset": study.plan.presets[0],
         "steps": options.steps,
-        "steps_of_default": plan.student.steps,
+        "steps_of_default": study.plan.student.steps,
         "rows": rows(made, differs),
     }
 

@@ -21,43 +21,35 @@ from edgerec.export.package import draft
 from edgerec.export.quantization import CANDIDATES
 from edgerec.export.referee import Terms, judged
 from edgerec.export.referee_report import share
-from edgerec.export.study import Plan, Say, Study, heading, open_study, setting, student
+from edgerec.export.study import Study, heading, setting, student
 from edgerec.export.trials import REFERENCE, ROUNDS, WAYS, Bench, against, ask, make_trials, table_report
-from edgerec.interactions import Dataset, Split
 from edgerec.metrics import ndcg
 
 TERMS = Terms()
 KINDS = ("encode_one", "encode_batch", "recommend")
 
 
-def run_compression(
-    data: Dataset, split: Split, encoder: Path, folder: Path, say: Say, plan: Plan, own: None = None
-) -> dict[str, Any]:
+def run_compression(study: Study) -> dict[str, Any]:
     """Measure every precision of every student of a study, trained where it is not there.
 
     Args:
-        data: Catalogue and log.
-        split: Of it.
-        encoder: Folder of the text encoder that teachers start from.
-        folder: The study's; a part that was interrupted goes on in it.
-        say: Prints a line.
-        plan: The study's.
-        own: This part takes no option of its own.
+        study: An opened study; what was interrupted goes on in its folder.
 
     Returns:
         A JSON value: for each of the plan's presets a row per candidate.
 
     Raises:
-        UsageError: The folder holds another study.
+        UsageError: This part's folder holds one of other settings.
         InterruptedTraining: Ctrl-C.
     """
-    study = open_study(data, split, encoder, folder, say, plan)
     here = [name for name in PRECISIONS if CANDIDATES[name].unavailable() is None]
-    home = folder / "compression" / f"{len(here)}-candidates"  # with one more, all are measured anew
+    home = study.folder / "compression" / f"{len(here)}-candidates"  # with one more, all are measured anew
     cells = Cells(home, {"candidates": here, "budget": TERMS.budget})
     found = {}
-    for preset in plan.presets:
-        names = [(f"{preset}-{seed}", partial(compression_cell, study, preset, seed)) for seed in range(plan.seeds)]
+    for preset in study.plan.presets:
+        names = [
+            (f"{preset}-{seed}", partial(compression_cell, study, preset, seed)) for seed in range(study.plan.seeds)
+        ]
         made = [cells.get(name, make) for name, make in names]
         found[preset] = {"rows": rows(made), "tables": [cell.facts["tables"] for cell in made]}
     return {

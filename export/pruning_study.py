@@ -30,19 +30,15 @@ from edgerec.distill.sizing import Sizes, Target
 from edgerec.export.package import package
 from edgerec.export.study import (
     PRECISION,
-    Plan,
-    Say,
     Study,
     heading,
     once,
-    open_study,
     seconds,
     setting,
     student,
     teacher,
     to_json,
 )
-from edgerec.interactions import Dataset, Split
 from edgerec.metrics import ndcg, rank
 
 HALF = 0.5  # of the teacher's FLOPs
@@ -60,39 +56,31 @@ class Training:
 Row = Callable[[Study, int, Training], checkpoint.Checkpoint]
 
 
-def run_pruning(
-    data: Dataset, split: Split, encoder: Path, folder: Path, say: Say, plan: Plan, steps: int | None = None
-) -> dict[str, Any]:
+def run_pruning(study: Study, steps: int | None = None) -> dict[str, Any]:
     """Train, where they are not there, a study's teachers and the students of every row.
 
     Args:
-        data: Catalogue and log.
-        split: Of it.
-        encoder: Folder of the text encoder that teachers start from.
-        folder: The study's; what was interrupted goes on in it.
-        say: Prints a line.
-        plan: The study's; the first preset has layers.
+        study: An opened study, whose first preset has layers; what was interrupted goes on in its folder.
         steps: Of a distillation, and of the recoveries of a student together; None for the plan's.
 
     Returns:
         A JSON value with a row for the teacher and for each way to a student.
 
     Raises:
-        UsageError: The folder holds another study.
+        UsageError: This part's folder holds one of other settings.
         InterruptedTraining: Ctrl-C.
     """
-    study = open_study(data, split, encoder, folder, say, plan)
-    distillation = replace(plan.student, steps=steps or plan.student.steps)
+    distillation = replace(study.plan.student, steps=steps or study.plan.student.steps)
     recovery = replace(distillation, steps=-(-distillation.steps // RECOVERIES), learning_rate=RECOVERY.learning_rate)
     training, made = Training(distillation, recovery), dict[str, list[Cell]]()
-    for seed in range(plan.seeds):
+    for seed in range(study.plan.seeds):
         for name, row in ROWS.items():
             cells = Cells(home(study, training, name), to_json(asdict(training)))
             made.setdefault(name, []).append(cells.get(str(seed), partial(cell, study, name, row, seed, training)))
     return {
         "schema": "edgerec-pruning-1",
         **setting(study),
-        "preset": plan.presets[0],
+        "preset": study.plan.presets[0],
         "steps": distillation.steps,
         "rows": rows(made),
     }

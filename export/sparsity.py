@@ -22,18 +22,15 @@ from edgerec.distill.histories import Augmentation
 from edgerec.distill.teacher import options_from
 from edgerec.export.cold_study import per_person
 from edgerec.export.study import (
-    Plan,
-    Say,
     Study,
     heading,
-    open_study,
     seconds,
     setting,
     teacher,
     to_json,
     train_teacher,
 )
-from edgerec.interactions import Dataset, Requests, Split
+from edgerec.interactions import Dataset, Requests
 from edgerec.metrics import ndcg, rank
 from edgerec.splits import split as divide
 from edgerec.subsets import some_users, until
@@ -50,29 +47,21 @@ FROM_ANOTHER = "from-another-teacher"
 REFERENCES = {"scarce": "default", "update": "trained-anew"}
 
 
-def run_sparsity(
-    data: Dataset, split: Split, encoder: Path, folder: Path, say: Say, plan: Plan, init: Path | None = None
-) -> dict[str, Any]:
+def run_sparsity(study: Study, init: Path | None = None) -> dict[str, Any]:
     """Train, where they are not there, the teachers that both questions need.
 
     Args:
-        data: Catalogue and log.
-        split: Of it.
-        encoder: Folder of the text encoder that teachers start from.
-        folder: The study's; what was interrupted goes on in it.
-        say: Prints a line.
-        plan: The study's.
+        study: An opened study; what was interrupted goes on in its folder.
         init: Folder of a teacher of another catalogue, to start from as well.
 
     Returns:
         A JSON value: rows ``scarce`` and ``update``, the latter None where the log has no clock.
 
     Raises:
-        UsageError: The folder holds another study, ``init`` is no teacher, or a tenth of the users is nobody.
+        UsageError: ``init`` is no teacher, or a tenth of the users is nobody.
         DataError: A tenth of the users, or the log before its last events, leaves nothing to judge by.
         InterruptedTraining: Ctrl-C.
     """
-    study = open_study(data, split, encoder, folder, say, plan)
     other = checkpoint.load(init) if init else None
     return {
         "schema": "edgerec-sparsity-1",
@@ -81,7 +70,7 @@ def run_sparsity(
         "late": LATE,
         "init": other.info["data"] if other else None,
         "scarce": scarce(study, other),
-        "update": update(study) if data.real_time else None,
+        "update": update(study) if study.data.real_time else None,
     }
 
 

@@ -71,48 +71,41 @@ class Study:
         return self.folder / f"seed-{seed}"
 
 
-def run_study(
-    data: Dataset,
-    split: Split,
-    encoder: Path,
-    folder: Path,
-    say: Say,
-    plan: Plan = Plan(),
-    peers: Sequence[Ranked] = (),
-) -> dict[str, Any]:
+def run_study(study: Study, peers: Sequence[Ranked] = ()) -> dict[str, Any]:
     """Train, compress, export and rank everything that a table of quality needs.
 
     Args:
-        data: Catalogue and log.
-        split: Of it.
-        encoder: Folder of the text encoder to start from.
-        folder: For models and cells; a study that was interrupted goes on in it.
-        say: Prints a line.
-        plan: How much is trained.
+        study: An opened study; what was interrupted goes on in its folder.
         peers: What was ranked elsewhere, with what is said of it.
 
     Returns:
         A JSON value: the rows, new items, and on what all this ran.
 
     Raises:
-        UsageError: The folder holds another study.
         InterruptedTraining: Ctrl-C.
     """
-    study = open_study(data, split, encoder, folder, say, plan)
-    vectors = cached_text_vectors(data.texts, encoder)
+    vectors = cached_text_vectors(study.data.texts, study.encoder)
     made = known(study, vectors)
     made += [Subject(name, "peer", [one], [facts]) for name, one, facts in peers]
     made += trained(study)
     return {
         "schema": "edgerec-study-1",
         **setting(study),
-        "rows": rows(made, split, vectors),
+        "rows": rows(made, study.split, vectors),
         "cold": cold_results(study),
     }
 
 
-def open_study(data: Dataset, split: Split, encoder: Path, folder: Path, say: Say, plan: Plan) -> Study:
+def open_study(data: Dataset, split: Split, encoder: Path, folder: Path, say: Say, plan: Plan = Plan()) -> Study:
     """Return a study in a folder, of which nothing has been made yet or something has.
+
+    Args:
+        data: Catalogue and log.
+        split: Of it.
+        encoder: Folder of the text encoder that teachers start from.
+        folder: For models and cells; a study that was interrupted goes on in it.
+        say: Prints a line.
+        plan: How much is trained.
 
     Raises:
         UsageError: The folder holds another study.

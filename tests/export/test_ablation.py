@@ -15,7 +15,7 @@ from edgerec.errors import UsageError
 from edgerec.export import ablation as module
 from edgerec.export import study
 from edgerec.export.ablation import VARIANTS, report, run_ablation
-from edgerec.export.study import UNDISTILLED, Plan
+from edgerec.export.study import UNDISTILLED, Plan, open_study
 from edgerec.splits import split
 
 BY_NAME = {one.name: one for one in VARIANTS}
@@ -61,7 +61,7 @@ def test_an_ablation_is_made_once_and_takes_the_studys_own_students(
     monkeypatch.setattr(study, "RECIPE", replace(RECIPE, held_out=0.2))
     data, said = load(str(cycle)), []
     arguments = (data, split(data), small_bert, tmp_path, said.append, replace(plan, seeds=1))
-    first = run_ablation(*arguments)
+    first = run_ablation(open_study(*arguments))
     found = {row["name"]: row for row in first["rows"]}
     assert list(found) == ["teacher", *chosen]
     assert {line.removeprefix(f"{tmp_path}/") for line in said} == {
@@ -80,7 +80,7 @@ def test_an_ablation_is_made_once_and_takes_the_studys_own_students(
     text = report(first)
     assert "30 steps;" in text and text.count("\n| ") == len(found) + 1
     said.clear()
-    assert run_ablation(*arguments)["rows"] == first["rows"] and not said
+    assert run_ablation(open_study(*arguments))["rows"] == first["rows"] and not said
 
 
 def test_fewer_steps_are_a_training_of_their_own_and_the_report_says_so(
@@ -89,10 +89,10 @@ def test_fewer_steps_are_a_training_of_their_own_and_the_report_says_so(
     monkeypatch.setattr(module, "VARIANTS", (replace(BY_NAME["default"], exported=False),))
     data, said = load(str(cycle)), []
     divided, one = split(data), replace(plan, seeds=1)
-    result = run_ablation(data, divided, small_bert, tmp_path, said.append, one, 2)
+    result = run_ablation(open_study(data, divided, small_bert, tmp_path, said.append, one), 2)
     assert said == [str(tmp_path / "seed-0/teacher"), str(tmp_path / "ablation/2-steps/default/seed-0")]
     assert "2 steps in place of 30" in report(result)
     altered = replace(BY_NAME["without-vectors"], name="default")
     monkeypatch.setattr(module, "VARIANTS", (altered,))
     with pytest.raises(UsageError, match="differs in variant"):
-        run_ablation(data, divided, small_bert, tmp_path, said.append, one, 2)
+        run_ablation(open_study(data, divided, small_bert, tmp_path, said.append, one), 2)

@@ -12,7 +12,7 @@ from edgerec.export import compression_study as module
 from edgerec.export import referee, trials
 from edgerec.export.compression_study import cells_of, report, run_compression
 from edgerec.export.referee import Terms
-from edgerec.export.study import Plan
+from edgerec.export.study import Plan, open_study
 from edgerec.splits import split
 
 
@@ -24,7 +24,7 @@ def test_a_study_has_a_row_per_candidate_and_is_measured_once(
     monkeypatch.setattr(module, "TERMS", Terms(("fp32", "int8-weights", "qat")))
     data, said = load(str(cycle)), []
     arguments = (data, split(data), small_bert, tmp_path, said.append, replace(plan, seeds=1))
-    result = run_compression(*arguments)
+    result = run_compression(open_study(*arguments))
     rows = {row["name"]: row for row in result["presets"]["tiny"]["rows"]}
     assert rows["fp32"]["re-encoded"]["ratio"] == rows["fp32"]["shipped"]["ratio"] == 1
     assert rows["int8-weights"]["bytes"][0] < rows["fp32"]["bytes"][0]
@@ -34,7 +34,7 @@ def test_a_study_has_a_row_per_candidate_and_is_measured_once(
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1 and len(lines) == 2 + len(rows)
     said.clear()
-    assert run_compression(*arguments)["presets"] == result["presets"] and not said
+    assert run_compression(open_study(*arguments))["presets"] == result["presets"] and not said
 
 
 def test_a_verdict_counts_seeds() -> None:

@@ -15,7 +15,7 @@ from edgerec.data import load
 from edgerec.distill import importance
 from edgerec.errors import UsageError
 from edgerec.export.pruning_study import ROWS, report, run_pruning
-from edgerec.export.study import Plan
+from edgerec.export.study import Plan, open_study
 from edgerec.splits import split
 
 
@@ -24,8 +24,8 @@ def test_the_rows_are_made_once_and_those_of_a_size_weigh_the_same(
 ) -> None:
     monkeypatch.setattr(importance, "TEXTS", 128)
     data, said = load(str(cycle)), []
-    arguments = (data, split(data), small_bert, tmp_path, said.append, replace(plan, seeds=1), 6)
-    result = run_pruning(*arguments)
+    arguments = (data, split(data), small_bert, tmp_path, said.append, replace(plan, seeds=1))
+    result = run_pruning(open_study(*arguments), 6)
     found = {row["name"]: row for row in result["rows"]}
     assert list(found) == list(ROWS)
     facts = {name: row["facts"][0] for name, row in found.items()}
@@ -40,7 +40,7 @@ def test_the_rows_are_made_once_and_those_of_a_size_weigh_the_same(
     text = report(json.loads(json.dumps(result)))
     assert text.count("\n| ") == len(found) + 1 and "teacher, pruned to half its FLOPs" in text
     said.clear()
-    assert run_pruning(*arguments)["rows"] == result["rows"] and not said
+    assert run_pruning(open_study(*arguments), 6)["rows"] == result["rows"] and not said
 
 
 def model(folder: Path, name: str) -> dict[str, dict[str, object]]:

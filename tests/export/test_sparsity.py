@@ -29,7 +29,7 @@ def test_few_users_learn_from_a_teacher_that_knows_the_ring_and_a_day_is_learned
     data, said = load(str(cycle)), []
     arguments = (data, split(data), small_bert, tmp_path, said.append, replace(plan, seeds=1))
     ring = teacher(open_study(*arguments), 0).folder
-    first = run_sparsity(*arguments, ring)
+    first = run_sparsity(open_study(*arguments), ring)
     few = {row["name"]: row for row in first["scarce"]}
     assert list(few) == [*AUGMENTED, FROM_ANOTHER]
     assert {row["users"] for row in few.values()} == {4}
@@ -47,7 +47,7 @@ def test_few_users_learn_from_a_teacher_that_knows_the_ring_and_a_day_is_learned
     assert started["validation_ndcg10"]["init_from"]["items_kept"] == 12
     assert report(first).count("\n| ") == len(few) + len(today) + 2
     said.clear()
-    without = run_sparsity(*arguments)
+    without = run_sparsity(open_study(*arguments))
     assert without["scarce"] == first["scarce"][:-1] and without["update"] == first["update"] and not said
 
 
@@ -86,7 +86,7 @@ def test_a_part_gets_what_is_its_own_and_writes_its_own_files(
     taken: Any,
 ) -> None:
     got: list[Any] = []
-    monkeypatch.setattr(of, f"run_{part}", lambda *arguments: got.extend(arguments[5:]) or {"of": part})
+    monkeypatch.setattr(of, f"run_{part}", lambda study, *own: got.extend([study.plan, *own]) or {"of": part})
     monkeypatch.setattr(of, "report", lambda result: f"table of {result['of']}")
     command = ["evaluate", cycle, "--encoder", "bert", "--study", tmp_path / "s", "--seeds", 2, option, value]
     command += ["--out", tmp_path / "r.json"]

@@ -18,7 +18,7 @@ from edgerec.data import load
 from edgerec.distill.baselines import Popularity, baselines
 from edgerec.errors import DataError, UsageError
 from edgerec.export import study as module
-from edgerec.export.study import Plan, report, run_study
+from edgerec.export.study import Plan, Study, open_study, report, run_study
 from edgerec.splits import split
 
 
@@ -28,7 +28,8 @@ def test_a_study_is_made_once_and_its_shipped_file_knows_the_ring(
     data, said = load(str(cycle)), []
     divided = split(data)
     folder, peer = tmp_path / "study", answers(Popularity(divided), divided)
-    first = run_study(data, divided, small_bert, folder, said.append, plan, [("outside", peer, {"seconds": 1.0})])
+    arguments = (data, divided, small_bert, folder, said.append, plan)
+    first = run_study(open_study(*arguments), [("outside", peer, {"seconds": 1.0})])
     found = {row["name"]: row for row in first["rows"]}
     assert {"ItemKNN", "outside", "teacher", "tiny, shipped", "tiny, re-encoded", "tiny, undistilled"} <= set(found)
     assert found["teacher"]["seeds"] == 2 and len(found["teacher"]["test_ndcg10_by_seed"]) == 2
@@ -43,10 +44,10 @@ def test_a_study_is_made_once_and_its_shipped_file_knows_the_ring(
     said.clear()
     for name in ("fine_tune", "distill_checkpoint", "baselines"):
         monkeypatch.delattr(module, name)
-    again = run_study(data, divided, small_bert, folder, said.append, plan, [("outside", peer, {"seconds": 1.0})])
+    again = run_study(open_study(*arguments), [("outside", peer, {"seconds": 1.0})])
     assert again["rows"] == first["rows"] and again["cold"] == first["cold"] and not said
     with pytest.raises(UsageError, match="holds a study that differs in fingerprint"):
-        run_study(replace(data, fingerprint="x"), divided, small_bert, folder, said.append, plan)
+        open_study(replace(data, fingerprint="x"), *arguments[1:])
 
 
 def test_the_command_goes_on_in_the_folder_and_writes_both_files(
@@ -58,9 +59,9 @@ def test_the_command_goes_on_in_the_folder_and_writes_both_files(
 
     made: dict[str, Any] = {}
 
-    def conducted(*arguments: Any) -> dict[str, Any]:
-        made["plan"] = arguments[5]
-        return run_study(*arguments[:5], replace(plan, seeds=arguments[5].seeds), *arguments[6:])
+    def conducted(study: Study, *arguments: Any) -> dict[str, Any]:
+        made["plan"] = study.plan
+        return run_study(replace(study, plan=replace(plan, seeds=study.plan.seeds)), *arguments)
 
     monkeypatch.setattr(module, "run_study", conducted)
     options = ["--encoder", small_bert, "--study", tmp_path / "s", "--seeds", 1, "--out", tmp_path / "q.json", "--json"]
