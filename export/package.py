@@ -21,9 +21,9 @@ from edgerec.distill.student import load as load_student
 from edgerec.distill.teacher import TeacherEncoder
 from edgerec.errors import ParityError, UsageError
 from edgerec.export import PRECISIONS
-from edgerec.export.engines import token_feeds
+from edgerec.export.engines import Feed, token_feeds
 from edgerec.export.goldens import TEXTS, K, goldens, ranked, torch_scores
-from edgerec.export.item_encoder import ItemEncoder, export_fp32
+from edgerec.export.item_encoder import INPUTS, ItemEncoder, export_fp32
 from edgerec.export.parity import Reference, reference
 from edgerec.export.quantization import CANDIDATES, Calibration, calibration, made
 from edgerec.export.recommender_graph import recommender_graph
@@ -45,7 +45,8 @@ class Draft:
 
     Attributes:
         checkpoint: The model.
-        graph: The text encoder in fp32.
+        encoder: Its text encoder: token ids to text parts.
+        graph: That as ``item_encoder.onnx``, in fp32.
         tower: The tables as trained.
         rounded: The tables as they ship.
         tokenizer: The text encoder's, padding and truncating nothing.
@@ -55,6 +56,7 @@ class Draft:
     """
 
     checkpoint: Checkpoint
+    encoder: nn.Module
     graph: bytes
     tower: Tower
     rounded: Tower
@@ -71,14 +73,15 @@ class Draft:
 def draft(checkpoint: Checkpoint) -> Draft:
     """Prepare a model folder, a teacher or a student, for packaging."""
     arrays = checkpoint.towers.arrays()
-    module = ItemEncoder(text_encoder(checkpoint), arrays.cold, arrays.shared).eval()
-    tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.encoder / TOKENIZER))
-    tower = shipped_tower(checkpoint, module.encoder, tokenizer)
+    encoder = text_encoder(checkpoint)
+    tokenizer = plain(tokenizers.Tokenizer.from_file(str(checkpoint.encoder / TOKENIZER)))
+    tower = shipped_tower(checkpoint, encoder, tokenizer)
     texts = spread(checkpoint.texts, TEXTS)
-    vectors = unit(encode_texts(module.encoder, tokenizer, texts))
+    vectors = unit(encode_texts(encoder, tokenizer, texts))
     histories = [[row + 1 for row in history] for history in checkpoint.histories]
-    graph = export_fp32(module, tokenizer.get_vocab_size())
-    return Draft(checkpoint, graph, tower, compensated(tower, histories), plain(tokenizer), histories, texts, vectors)
+    graph = export_fp32(ItemEncoder(encoder, arrays.cold, arrays.shared).eval(), tokenizer.get_vocab_size())
+    rounded = compensated(tower, histories)
+    return Draft(checkpoint, encoder, graph, tower, rounded, tokenizer, histories, texts, vectors)
 
 
 def package(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, Any]:
@@ -166,10 +169,8 @@ def unpack(prepared: Draft, folder: Path) -> dict[str, Any]:
 def wanted(prepared: Draft) -> Reference:
     """Return torch's answers for the sampled histories and up to ``PARITY_TEXTS`` texts of the catalogue."""
     texts = spread(sorted(set(prepared.checkpoint.texts)), PARITY_TEXTS)
-    own = tokenizers.Tokenizer.from_str(prepared.tokenizer.to_str())  # encode_texts makes it pad and truncate
-    vectors = unit(encode_texts(text_encoder(prepared.checkpoint), own, texts))
     feeds = token_feeds(prepared.tokenizer, texts, MAX_TOKENS)
-    return reference(prepared.tower, prepared.histories, vectors, feeds, texts)
+    return reference(prepared.tower, prepared.histories, unit(encode_feeds(prepared.encoder, feeds)), feeds, texts)
 
 
 def sizes_of(folder: Path) -> dict[str, int]:
@@ -225,17 +226,15 @@ def plain(tokenizer: Any) -> Any:
     return tokenizer
 
 
-@torch.no_grad()
-def encode_texts(encoder: nn.Module, tokenizer: Any, texts: Sequence[str], batch: int = 64) -> FloatArray:
+def encode_texts(encoder: nn.Module, tokenizer: Any, texts: Sequence[str]) -> FloatArray:
     """Return text parts of texts, float32 [n, d], as torch computes them on padded batches."""
-    tokenizer.enable_truncation(MAX_TOKENS)
-    tokenizer.enable_padding()
-    parts = []
-    for start in range(0, len(texts), batch):
-        encoded = tokenizer.encode_batch(list(texts[start : start + batch]))
-        ids, mask = (torch.tensor([getattr(e, name) for e in encoded]) for name in ("ids", "attention_mask"))
-        parts.append(encoder(ids, mask).numpy())
-    return np.concatenate(parts)
+    return encode_feeds(encoder, token_feeds(tokenizer, texts, MAX_TOKENS))
+
+
+@torch.no_grad()
+def encode_feeds(encoder: nn.Module, feeds: Sequence[Feed]) -> FloatArray:
+    """Return text parts of batches of tokens, float32 [n, d]."""
+    return np.concatenate([encoder(*(torch.from_numpy(feed[name]) for name in INPUTS)).numpy() for feed in feeds])
 
 
 def spread(values: Sequence[str], count: int) -> list[str]:
