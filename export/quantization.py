@@ -10,8 +10,6 @@ one door. Scales have a floor: a dead channel's would be 0, which TensorRT rejec
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -92,9 +90,6 @@ class Candidate:
 
     def unavailable(self) -> str | None:
         """Return why it cannot be made on this machine, None where it can."""
-        own = [name for name in self.modules if name.startswith("edgerec.")]
-        if missing := [name for name in own if importlib.util.find_spec(name) is None]:
-            return f"{missing[0]} is no part of this edgerec; name another precision, or update it"
         try:
             for module in self.modules:
                 require(module, "export")
@@ -212,13 +207,11 @@ def blocks(bits: int) -> Make:
     return make
 
 
-def elsewhere(module: str, function: str) -> Make:
-    """Return how to make a candidate by another module's function of the fp32 graph and the feeds."""
+def pairs(graph: bytes, titles: Calibration) -> bytes:
+    """Return the graph with the symmetric Q/DQ pairs that TensorRT wants."""
+    from edgerec.export.qdq import qdq_graph
 
-    def make(graph: bytes, titles: Calibration) -> bytes:
-        return getattr(importlib.import_module(module), function)(graph, titles.feeds)
-
-    return make
+    return qdq_graph(graph, titles.feeds)
 
 
 def trained_for_int8(graph: bytes, titles: Calibration) -> bytes:
@@ -253,6 +246,6 @@ CANDIDATES = {
     "int8-weights": Candidate(weights, 0.01),
     "int8-blocks": Candidate(blocks(8), 0.01, ("onnx_ir", "ml_dtypes")),
     "int4-blocks": Candidate(blocks(4), 0.15, ("onnx_ir", "ml_dtypes")),
-    "int8-qdq": Candidate(elsewhere("edgerec.export.qdq", "qdq_graph"), 0.15, ("nncf", "edgerec.export.qdq")),
+    "int8-qdq": Candidate(pairs, 0.15, ("nncf",)),
     "qat": Candidate(trained_for_int8, 1e-3),
 }
