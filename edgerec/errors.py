@@ -8,6 +8,7 @@ Programming errors are not wrapped: they surface as themselves.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 
@@ -49,8 +50,13 @@ class ParityError(EdgerecError):
     """An engine's outputs differ from the reference beyond the threshold of its precision; nothing was written."""
 
 
+# Packages that report each use to their makers, and what they report through. ``None`` in ``sys.modules`` is Python's
+# way to say that it cannot be imported, for them and for whatever else in this process would: they then send nothing.
+SILENCED = {"nncf": "openvino_telemetry", "openvino": "openvino_telemetry"}
+
+
 def require(module: str, extra: str) -> Any:
-    """Import an optional dependency, or say which extra brings it.
+    """Import an optional dependency, or say which extra brings it; what it would report to others is switched off.
 
     Args:
         module: Importable module name, such as ``"torch"``.
@@ -59,6 +65,8 @@ def require(module: str, extra: str) -> Any:
     Raises:
         MissingExtraError: The module is not installed.
     """
+    if module in SILENCED:
+        sys.modules[SILENCED[module]] = None  # type: ignore[assignment]
     try:
         return importlib.import_module(module)
     except ImportError as error:

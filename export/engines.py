@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from edgerec.errors import require
 from edgerec.runtime.engine import RowArray
 from edgerec.runtime.layout import FloatArray
 
@@ -76,7 +77,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, name: str, folder: Path, shape: tuple[int, int], repeats: int, device: str = "CPU") -> None:
-        import openvino
+        openvino = require("openvino", "openvino")
 
         core = openvino.Core()
         # OpenVINO computes in bf16 or fp16 where that is faster; what is compared here is the file

@@ -44,7 +44,15 @@ quantized(model, SimpleNamespace(calibration=lambda: feeds))
 """
 
 
-@pytest.mark.parametrize("ours", [TORCH, ONNX, OPENVINO], ids=["torch", "onnx", "openvino"])
+REFEREE = "from edgerec.export.quantization import CANDIDATES; CANDIDATES['int8-qdq'].unavailable()"
+COMMAND = "from edgerec.distill.sparse_commands import need; need()"
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [TORCH, ONNX, OPENVINO, REFEREE, COMMAND],
+    ids=["torch", "onnx", "openvino", "referee", "command"],
+)
 def test_nncf_sends_nothing_in_our_process_and_would_otherwise(tmp_path: Path, ours: str) -> None:
     if ours == OPENVINO:
         pytest.importorskip("openvino")
