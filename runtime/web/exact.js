@@ -2,6 +2,34 @@
 
 const SMALLEST_NORM = 1e-12;
 
+const LIMIT = 127; // of a table's codes
+const LIMB = 63; // of a user vector's
+const SMALLEST_SCALE = 1e-12;
+
+/** Round to the nearest whole number, halves to the even one. */
+export function roundEven(value) {
+  const rounded = Math.round(value);
+  return rounded - value === 0.5 && rounded % 2 ? rounded - 1 : rounded;
+}
+
+/** Return a vector after a round trip through INT8 with one scale, Float32Array [d], as a bundle's tables hold it. */
+export function rounded(vector) {
+  const largest = vector.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const scale = Math.fround(Math.max(Math.fround(largest / LIMIT), SMALLEST_SCALE));
+  return Float32Array.from(vector, (value) => roundEven(Math.fround(value / scale)) * scale);
+}
+
+/** Return a user vector as the graph multiplies by it, in two limbs of 7 bits; see export/recommender_graph.py. */
+export function asLimbs(user) {
+  const delta = Math.max(Math.fround(user.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / LIMB), 1e-30);
+  const fine = Math.fround(delta / (2 * LIMB));
+  return Float32Array.from(user, (value) => {
+    const high = roundEven(Math.fround(value / delta));
+    const low = roundEven(Math.fround(Math.fround(value - Math.fround(high * delta)) / fine));
+    return high * delta + low * fine;
+  });
+}
+
 /** Return the products of dequantized rows [n, d] with a query [d], Float32Array [n]. */
 export function rowProducts(codes, scale, query) {
   const d = query.length;

@@ -4,6 +4,7 @@
  */
 
 import { EdgerecError } from "./errors.js";
+import { roundEven } from "./exact.js";
 import { ARRAYS, BOOL, FLOAT, INT32, INT64, UINT8, readGraph } from "./onnx.js";
 
 const count = (dims) => dims.reduce((product, size) => product * size, 1);
@@ -246,12 +247,6 @@ function gemm([a, b, c], { alpha = 1, beta = 1, transA = 0, transB = 0 }) {
     made.data[place] = alpha * made.data[place] + (more ? beta * c.data[from] : 0);
   });
   return made;
-}
-
-/** Round to the nearest whole number, halves to the even one. */
-function roundEven(value) {
-  const rounded = Math.round(value);
-  return rounded - value === 0.5 && rounded % 2 ? rounded - 1 : rounded;
 }
 
 function dynamicQuantize([a]) {

@@ -4,7 +4,7 @@ import { Bundle } from "./bundle.js";
 import { Contents } from "./contents.js";
 import { choose, OrtRanker } from "./engine.js";
 import { UnknownItemError, UsageError } from "./errors.js";
-import { best, columnCosines, cosine, dot, rowProducts } from "./exact.js";
+import { asLimbs, best, columnCosines, cosine, dot, rounded, rowProducts } from "./exact.js";
 import { PlainRanker } from "./plain.js";
 import { repeatScore } from "./repeat.js";
 import { Session } from "./session.js";
@@ -107,7 +107,8 @@ export class Recommender {
       const least = this.contents.tables["popularity.f32"].subarray(1).reduce((a, b) => Math.min(a, b), Infinity);
       return more.map(() => least);
     }
-    return more.map(({ row, itemOut, bias }) => dot(answer.user, itemOut) + bias +
+    const user = this.ranker instanceof OrtRanker ? asLimbs(answer.user) : answer.user; // as its own items are scored
+    return more.map(({ row, itemOut, bias }) => dot(user, itemOut) + bias +
       (left.has(row) ? repeatScore(this.contents.repeatWeights, left.get(row)) : 0));
   }
 
@@ -156,7 +157,11 @@ export class Recommender {
     refuseAny(pairs.filter(([, , text]) => !text.trim()).map(([item]) => item),
       (names) => `the text of ${names} is empty; expected some text to tell an item by`);
     const made = [];
-    for (const [item, title, text] of pairs) made.push({ item, title, ...await this.encoder.encode(text) });
+    for (const [item, title, text] of pairs) {
+      const { bias, ...vectors } = await this.encoder.encode(text); // rounded as the bundle's tables are
+      for (const name in vectors) vectors[name] = rounded(vectors[name]);
+      made.push({ item, title, bias, ...vectors });
+    }
     refuseAny(taken(), (names) => `${names} were added meanwhile; expected new ids`);
     const first = this.contents.nItems + 1 + this._added.length;
     this._added = [...this._added, ...made.map((one, index) => ({ ...one, row: first + index }))];
