@@ -28,7 +28,7 @@ from edgerec.errors import UsageError, require
 from edgerec.files import write_bytes, write_json
 from edgerec.runtime import Recommender
 from edgerec.runtime.exact import row_products
-from edgerec.runtime.layout import FloatArray, quantize_rows
+from edgerec.runtime.layout import LIMB, FloatArray, quantize_rows
 from edgerec.runtime.verify import read_goldens
 
 K = 10
@@ -36,7 +36,6 @@ D = 64
 RESCORED = (100, 1000, 10000)
 PARTS = (16, 32)  # bytes per item of product quantization
 TRAINED = 100_000  # vectors that its codebooks are fitted to
-LIMB = 63  # as in the shipped graph: the query's high and low part are unsigned around 64
 RowArray = NDArray[np.int64]
 GRAPH = """<ir_version: 8, opset_import: ["": 17]>
 integer_product (uint8[2, d] limbs, float[1, 2] steps, int64[1] k, int8[d, n] table, float[n] scale)

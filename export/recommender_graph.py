@@ -16,14 +16,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgerec.runtime.layout import Tower
+from edgerec.runtime.layout import LIMB, SMALLEST_DELTA, SMALLEST_NORM, Tower
 
 OPSET = 17
 IR_VERSION = 8
 MASKED = -1e38  # scores below are "never return this"
-SMALLEST_NORM = 1e-6
-SMALLEST_DELTA = 1e-30
-LIMB = 63  # a limb lies within 64 +- 63
 
 
 class Events(NamedTuple):

@@ -18,13 +18,12 @@ from edgerec.export.recommender_graph import (
     IR_VERSION,
     MASKED,
     OPSET,
-    SMALLEST_NORM,
     Builder,
     Events,
     add_state,
     add_user,
 )
-from edgerec.runtime.layout import Tower, pack
+from edgerec.runtime.layout import SMALLEST_NORM, Tower, pack
 
 PRECISIONS = ("fp16", "int8-qdq")
 CANDIDATES = 128  # scored again; TensorRT's TopK takes up to 3840

@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.runtime.additions import text_of
-from edgerec.runtime.layout import FloatArray
+from edgerec.runtime.layout import SMALLEST_NORM, FloatArray
 from edgerec.runtime.many import pools_of
 from edgerec.runtime.ranking import positive
 from edgerec.runtime.recommender import Recommender
 
-SMALLEST_NORM = 1e-6  # the graph's
 KERNEL_WIDTH = 25.0  # of lime's text explainer, for cosine distances times 100
 RIDGE = 1.0  # lime's own
 SAMPLES = 500

@@ -19,6 +19,9 @@ from edgerec.runtime.ids import LARGE, ORDER, sorted_places
 FloatArray = NDArray[np.float32]
 CodeArray = NDArray[np.int8]
 LIMIT = 127
+LIMB = 63  # a user vector enters the integer product as two limbs, each within 64 +- 63
+SMALLEST_DELTA = 1e-30  # a limb's step
+SMALLEST_NORM = 1e-6  # of a user vector before it is brought to its length
 NUMBERS = ["decays", "mix", "scale", "item_out", "item_in", "bias", "popularity", "text"]
 NUMBERS += ["repeat_decays", "repeat_weights"]  # what of a tower must be finite
 SMALLEST_SCALE = 1e-12  # a row of zeros keeps a scale that can be divided by

@@ -22,12 +22,10 @@ from edgerec import strict_json
 from edgerec.bundle import MANIFEST, Bundle, digest, write_bundle
 from edgerec.errors import BundleError
 from edgerec.runtime.contents import Contents, Strings, is_cell
-from edgerec.runtime.layout import CodeArray, FloatArray, quantize_rows, strings
+from edgerec.runtime.layout import LIMB, SMALLEST_DELTA, CodeArray, FloatArray, quantize_rows, strings
 from edgerec.runtime.text import Vectors
 
 KIND = "overlay"
-LIMB = np.float32(63)  # the graph's user vector has two limbs of 64 +- 63
-SMALLEST_DELTA = np.float32(1e-30)
 TABLES = ("text", "item_in", "item_out")
 MOST_ROWS_GIVEN = 1 << 24  # beyond the bundle's: every answer has a score for each, used or not
 
@@ -180,9 +178,9 @@ def identity(bundle: Bundle) -> str:
 
 def as_limbs(users: FloatArray) -> FloatArray:
     """Return user vectors float32 [B, d] as coarse as the graph's integer product sees them, so that ranks agree."""
-    delta = np.maximum(np.abs(users).max(axis=1, keepdims=True) / LIMB, SMALLEST_DELTA)
+    delta = np.maximum(np.abs(users).max(axis=1, keepdims=True) / np.float32(LIMB), np.float32(SMALLEST_DELTA))
     high = np.rint(users / delta)
-    fine = delta / (2 * LIMB)
+    fine = delta / np.float32(2 * LIMB)
     return (high * delta + np.rint((users - high * delta) / fine) * fine).astype(np.float32)
 
 

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgerec.runtime.layout import FloatArray, Tower, quantize_rows
+from edgerec.runtime.layout import SMALLEST_NORM, FloatArray, Tower, quantize_rows
 
 DoubleArray = NDArray[np.float64]
-SMALLEST_NORM = 1e-6
 
 
 def dequantized(tower: Tower) -> Tower:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from edgerec.benchmarks.environment import has_vnni
-from edgerec.benchmarks.million_items import LIMB, D, best, compare, drawn, exact, integer, recall, table, two_limbs
+from edgerec.benchmarks.million_items import D, best, compare, drawn, exact, integer, recall, table, two_limbs
+from edgerec.runtime.layout import LIMB
 
 
 @pytest.fixture(scope="module")
