@@ -178,9 +178,10 @@ def offsets_of(
 ) -> tuple[FloatArray | None, FloatArray]:
     """Return what is added to the scores: float32 [N + 1] for the bundle's items (None for 0), [A] for the added."""
     n = recommender.contents.n_items
-    base, added = np.zeros(n + 1, np.float32), np.zeros(len(overlay), np.float32)
+    added = np.zeros(len(overlay), np.float32)
     if allowed is None and not request.where and request.fresh is None:
         return None, added
+    base = np.zeros(n + 1, np.float32)
     if request.fresh is not None:
         values, more = recommender.catalogue.both(request.fresh.column, overlay)
         if not isinstance(values, Numbers) or not isinstance(more, Numbers):

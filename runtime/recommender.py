@@ -166,7 +166,8 @@ class Recommender:
 
     def in_graph(self, rows: Sequence[int]) -> bool:
         """Tell whether the bundle's own tables hold what these items are now."""
-        return not any(row > self.contents.n_items or row in self.overlay.places for row in rows)
+        n, places = self.contents.n_items, self.overlay.places
+        return not places or not any(row > n or row in places for row in rows)  # without changes, every row is its own
 
     def restore(self, saved: bytes | str) -> Session:
         """Return the session that ``Session.export_state`` described.
