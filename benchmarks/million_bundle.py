@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from edgerec.benchmarks.environment import environment
+from edgerec.benchmarks.quality import markdown
 from edgerec.bundle import Bundle
 from edgerec.files import write_bytes, write_json
 from edgerec.runtime import Recommender
@@ -149,29 +150,29 @@ def report(result: dict[str, Any]) -> str:
     """Return a result as Markdown: what an item's tables weigh, then a row per variant."""
     mb, machine = result["sizes_mb"], result["environment"]
     load = max(machine["load_average"])
-    lines = [
+    said = (
         f"{result['items']:,} items of {result['embedding_size']} dimensions: {mb['file']:.0f} MB, of which the item "
         f"table with scales and biases {mb['item table, scales and bias']:.1f} MB, the text table with scales "
         f"{mb['text table and scales']:.1f} MB; one copy of each: {'yes' if mb['one copy of each'] else 'no'}. "
         f"{machine['cpu']}, onnxruntime {machine['packages']['onnxruntime']}, one thread, {result['repeats']} "
-        f"fresh processes each, medians; load average up to {load:.0f}, so the wall's clock counts others' work too.\n",
-        "| | open: CPU s (hashes, contents, onnxruntime) | wall s, least | private MB, opened | resident MB, opened "
-        "| private MB, asked | answer, CPU ms |",
-        "|---|---|---|---|---|---|---|",
-    ]
+        f"fresh processes each, medians; load average up to {load:.0f}, so the wall's clock counts others' work too."
+    )
+    head = ["", "open: CPU s (hashes, contents, onnxruntime)", "wall s, least", "private MB, opened"]
+    head += ["resident MB, opened", "private MB, asked", "answer, CPU ms"]
+    lines = []
     for name, row in result["variants"].items():
         steps = ", ".join(f"{row['steps_cpu_s'][step]:.2f}" for step in ("hashes", "contents", "onnxruntime"))
         opened, asked = row["grown_mb"]["opened"], row["grown_mb"]["asked"]
-        cells = [f"{row['load_s']['cpu']['median']:.2f} ({steps})", f"{row['load_s']['wall']['least']:.2f}"]
+        cells = [name, f"{row['load_s']['cpu']['median']:.2f} ({steps})", f"{row['load_s']['wall']['least']:.2f}"]
         cells += [f"{opened['private']:.0f}", f"{opened['resident']:.0f}", f"{asked['private']:.0f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} | {row['answer_cpu_ms']:.1f} |")
+        lines.append([*cells, f"{row['answer_cpu_ms']:.1f}"])
     shipped = result["variants"][VARIANTS[0]]
-    lines.append(
-        f"\nPrivate memory grew to {result['growth over the tables of recommender.onnx']:.2f} of the tables that the "
+    after = (
+        f"Private memory grew to {result['growth over the tables of recommender.onnx']:.2f} of the tables that the "
         f"graph uses. The first look-up of an id: {1e3 * shipped['steps_cpu_s']['first id']:.1f} ms. The same answer "
         f"in numpy, outside onnxruntime: {shipped['answer_numpy_cpu_ms']:.1f} ms."
     )
-    return "\n".join(lines)
+    return f"{said}\n\n{markdown(head, lines)}\n\n{after}"
 
 
 def main() -> None:

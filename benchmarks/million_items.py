@@ -23,6 +23,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edgerec.benchmarks.environment import environment
+from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.timer import measure
 from edgerec.errors import UsageError, require
 from edgerec.files import write_bytes, write_json
@@ -192,12 +193,12 @@ def table(result: dict[str, Any]) -> str:
     """Return a result as a Markdown table, under how busy the machine was: a busy one's times say little."""
     load = (result["environment"]["load_average"] or ["unknown"])[0]
     busy = f"{result['items']:,} items, {result['threads']} thread, load average {load}, {result['environment']['cpu']}"
-    lines = [busy, "", "| | MB | recall@10 | p50 ms | p90 ms | p99 ms | n |", "|---|---|---|---|---|---|---|"]
+    lines = []
     for row in result["rows"]:
         clock = row["latency"]
-        times = " | ".join(f"{clock[f'{p}_ms']:.2f}" for p in ("p50", "p90", "p99"))
-        lines.append(f"| {row['name']} | {row['bytes'] / 1e6:.0f} | {row['recall10']:.3f} | {times} | {clock['n']} |")
-    return "\n".join(lines)
+        times = [f"{clock[f'{p}_ms']:.2f}" for p in ("p50", "p90", "p99")]
+        lines.append([row["name"], f"{row['bytes'] / 1e6:.0f}", f"{row['recall10']:.3f}", *times, str(clock["n"])])
+    return f"{busy}\n\n{markdown(['', 'MB', 'recall@10', 'p50 ms', 'p90 ms', 'p99 ms', 'n'], lines)}"
 
 
 @click.command()

@@ -19,6 +19,7 @@ import click
 import numpy as np
 
 from edgerec.benchmarks.environment import environment
+from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.shipped import latency
 from edgerec.benchmarks.timer import Latency
 from edgerec.errors import EdgerecError
@@ -71,21 +72,20 @@ def measure(bundle: Path, histories: Sequence[Sequence[str]], queries: Sequence[
 
 def report(result: Mapping[str, Any]) -> str:
     """Return a result as two Markdown tables, and what they were measured on."""
-    lines = ["| file | bytes | brotli |", "|---|---|---|"]
-    lines += [f"| {name} | {size['bytes']:,} | {size['brotli']:,} |" for name, size in result["files"].items()]
-    lines += [f"| {name} | {one['bytes']:,} | |" for name, one in result["bundles"].items()]
-    lines += ["", "| bundle, runtime | request | n | p50 ms | p90 ms | p99 ms |", "|---|---|---|---|---|---|"]
+    files = [[name, f"{size['bytes']:,}", f"{size['brotli']:,}"] for name, size in result["files"].items()]
+    files += [[name, f"{one['bytes']:,}", ""] for name, one in result["bundles"].items()]
+    lines = []
     for name, one in result["bundles"].items():
         for runtime, timed in one["latency"].items():
             for kind, row in timed.items():
                 if isinstance(row, dict) and "n" in row:
-                    cells = [f"{row[key]:.2f}" for key in KEYS]
-                    lines.append("| " + " | ".join([f"{name}, {runtime}", kind, str(row["n"]), *cells]) + " |")
+                    lines.append([f"{name}, {runtime}", kind, str(row["n"]), *(f"{row[key]:.2f}" for key in KEYS)])
     ran = result["environment"]
     [browser] = {one["latency"][engine]["browser"] for one in result["bundles"].values() for engine in ENGINES}
     loads = ", ".join(f"{load:.1f}" for load in ran["load_average"] or [])
-    lines += ["", f"Chromium {browser}, headless; one thread, {ran['cpu']}; load average {loads or 'unknown'}."]
-    return "\n".join(lines) + "\n"
+    latencies = markdown(["bundle, runtime", "request", "n", "p50 ms", "p90 ms", "p99 ms"], lines)
+    where = f"Chromium {browser}, headless; one thread, {ran['cpu']}; load average {loads or 'unknown'}."
+    return f"{markdown(['file', 'bytes', 'brotli'], files)}\n\n{latencies}\n\n{where}\n"
 
 
 @click.command()

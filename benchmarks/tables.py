@@ -7,6 +7,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from edgerec.benchmarks.quality import markdown as markdown_table
+
 Row = Sequence[str]
 SPEED = (
     "subject",
@@ -62,8 +64,7 @@ def card(result: Mapping[str, Any]) -> str:
 
 def table(header: Row, rows: Iterable[Row]) -> str:
     """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown_table(header, [[cell.replace("|", "\\|") for cell in line] for line in rows])
 
 
 def speed(cell: Mapping[str, Any]) -> Row:
