@@ -79,6 +79,8 @@ def answer(tool: str, folder: Path, asked: Path, out: Path) -> None:
 
 def judge(asked: Path, answers: list[Path], out: Path) -> bool:
     """Compare answers with torch's vectors, write and print what came out, and tell whether all are the same."""
+    from edgerec.files import write_bytes, write_json
+
     task = json.loads(asked.read_text("utf-8"))
     wanted, rows = np.array(task["vectors"]), []
     for path in answers:
@@ -97,11 +99,9 @@ def judge(asked: Path, answers: list[Path], out: Path) -> bool:
                 "same": bool(1 - cosines[worst] <= TOLERANCE),
             }
         )
-    out.write_text(
-        json.dumps({"schema": "edgerec-interop-1", "tolerance": TOLERANCE, "rows": rows}, indent=2) + "\n", "utf-8"
-    )
     report = table(rows)
-    out.with_suffix(".md").write_text(report + "\n", "utf-8")
+    write_json(out, {"schema": "edgerec-interop-1", "tolerance": TOLERANCE, "rows": rows})
+    write_bytes(out.with_suffix(".md"), (report + "\n").encode())
     sys.stdout.write(report + "\n")
     return all(row["same"] for row in rows)
 

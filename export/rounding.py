@@ -1,7 +1,7 @@
 """Item tables to INT8, so that scores move least: what one coordinate's rounding loses, the next ones make up for.
 
-Rounding each number to the nearest step treats all directions alike. User vectors do not: 90% of their length on
-ml-100k lies in 8 of 128 directions. An error e of an item costs e' G e, with G the second moment of what the vector is
+Rounding each number to the nearest step treats all directions alike. User vectors do not: most of their length lies in
+few directions. An error e of an item costs e' G e, with G the second moment of what the vector is
 multiplied by, and rounding a coordinate at a time while the rest absorbs the error (GPTQ, Frantar et al. 2023, eq. 2
 and 3; optimal brain surgeon, Hassibi & Stork 1993) keeps that small. No byte and no instruction more on the device.
 """
