@@ -87,8 +87,16 @@ def prune_checkpoint(
     lesson = lesson_of(model.towers, start, data.texts, options.seed, progress)
     course = Course(model.towers, lesson, split, options, out / STEPS, resume)
     before = described(start, data.texts) | {"ndcg10": course.ndcg(start.encoder, start.tokenizer_json)}
-    cut = course.step("vocabulary", vocabulary_step(course, sizes.vocabulary), start, None)
-    plan = kept_plan(out / STEPS / PLAN, resume, partial(plan_for, start, cut, data.texts, sizes, target, timer))
+    trim, planning = vocabulary_step(course, sizes.vocabulary), partial(plan_for, start)
+
+    def first(encoder: TextStudent, tokenizer_json: str) -> Cut:
+        """Trim, and plan before anything is written: a target out of reach leaves nothing behind."""
+        cut = trim(encoder, tokenizer_json)
+        kept_plan(out / STEPS / PLAN, resume, partial(planning, cut, data.texts, sizes, target, timer))
+        return cut
+
+    cut = course.step("vocabulary", first, start, None)
+    plan = kept_plan(out / STEPS / PLAN, True, partial(planning, cut, data.texts, sizes, target, timer))
     joint = target.measure if target and sizes.heads is None and sizes.intermediate is None else None
     left = steps_to(course, plan_of(cut.encoder), plan, joint, mean_length(cut, data.texts))
     said = [cut.said]

@@ -62,7 +62,9 @@ def public_key(key: Key) -> PublicKey:
     try:
         return parsed(key if isinstance(key, bytes) else Path(key).read_bytes(), "public")
     except OSError as error:
-        raise UsageError(f"the key {key!r} cannot be read ({error}); expected an Ed25519 public key in PEM") from error
+        raise UsageError(
+            f"the key {str(key)!r} cannot be read ({error}); expected an Ed25519 public key in PEM"
+        ) from error
 
 
 def parsed(pem: bytes, kind: str) -> Any:

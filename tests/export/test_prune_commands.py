@@ -90,6 +90,7 @@ def test_targets_are_met_and_the_same_seed_gives_the_same_bytes(cycle: Path, tea
         run("prune", teacher, "--data", cycle, "--out", tmp_path / "d", "--target-params", 1, "--target-flops", 0.5)
     with pytest.raises(UsageError, match="the model has .* already"):
         run("prune", teacher, "--data", cycle, "--out", tmp_path / "e", "--target-params", 10**9)
+    assert not (tmp_path / "e").exists()
 
 
 def test_a_latency_is_looked_for_with_the_timer(cycle: Path, teacher: Path, tmp_path: Path) -> None:
@@ -111,6 +112,7 @@ def test_a_latency_is_looked_for_with_the_timer(cycle: Path, teacher: Path, tmp_
     assert len(seen) < 24  # bisected twice, the second time with the layers that the first one left
     with pytest.raises(UsageError, match="the smallest that pruning reaches is 1; expected a larger target"):
         pruned(0.5, "b")
+    assert not (tmp_path / "b").exists()
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(cycle: Path, teacher: Path, tmp_path: Path) -> None:
@@ -139,6 +141,7 @@ def test_a_static_student_loses_tokens_and_width_only(cycle: Path, teacher: Path
     for refused, message in ((("--layers", 1), "has no layers"), (("--target-flops", 0.5), "no FLOPs to share")):
         with pytest.raises(UsageError, match=message):
             run("prune", tmp_path / "static", "--data", cycle, "--out", tmp_path / "other", *refused)
+        assert not (tmp_path / "other").exists()
 
 
 def test_decoders_and_other_poolings_are_refused(cycle: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
