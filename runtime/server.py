@@ -1,0 +1,67 @@
+"""A server of one bundle on one socket, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from edgerec.errors import UsageError
+from edgerec.runtime.serve_app import application
+from edgerec.runtime.serve_bundle import Shelf
+from edgerec.runtime.serve_metrics import Metrics
+from edgerec.runtime.serve_schema import Limits
+from edgerec.signing import Key
+
+LOG = logging.getLogger("edgerec.serve")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one.
+
+    Raises:
+        UsageError: There cannot be one.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio leaves Nagle's wait: 40 ms
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(1024)
+    except OSError as error:
+        sock.close()
+        raise UsageError(
+            f"cannot listen on {host}, port {port} ({error}); expected an address of this machine and a free port"
+        ) from error
+    return sock
+
+
+def serve(sock: socket.socket, path: Path, key: Key | None, limits: Limits, token: str | None) -> None:
+    """Serve a bundle until SIGTERM or SIGINT: requests that have begun are answered first. SIGHUP reads the file anew.
+
+    Raises:
+        BundleError: The bundle cannot be used.
+        ParityError: It answers otherwise on this machine.
+    """
+    metrics = Metrics()
+    shelf = Shelf(path, key, metrics)
+    config = uvicorn.Config(
+        application(shelf, metrics, limits, token),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=math.ceil(2 * limits.seconds),  # a body may take that long, and an answer
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what stopped it: a stop is no failure
+        signal.signal(number, lambda *_: None)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: shelf.look_again())
+    LOG.info("serving %s, sha256 %s", path, shelf.current.sha256)
+    uvicorn.Server(config).run(sockets=[sock])
+    LOG.info("stopped")
