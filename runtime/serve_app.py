@@ -154,9 +154,18 @@ async def received(request: Request, most: int) -> bytes:
 def parsed(content: bytes, limits: Limits) -> Any:
     """Return the value of a body."""
     try:
-        return strict_json.parse(content, limits.body)
+        return whole(strict_json.parse(content, limits.body))
     except ValueError as error:
         raise HTTPException(400, f"got a body that is no strict JSON ({error}); expected one JSON object") from error
+
+
+def whole(value: Any) -> Any:
+    """Return a JSON value with 2.0 as 2: to JSON Schema both are the same integer, to msgspec they are not."""
+    if isinstance(value, dict):
+        return {name: whole(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [whole(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def query(request: Request) -> dict[str, Any]:

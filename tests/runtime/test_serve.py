@@ -1,6 +1,6 @@
 """The server's routes, and every refusal, in this process."""
 
-# ruff: noqa: E402  what an extra brings is imported after the question whether it is there
+# ruff: noqa: E402  what an extra brings is asked for first
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_recommendation_is_the_runtimes(client: TestClient, path: Path) -> Non
     runtime = Recommender.load(path)
     features = {"d": {"price": 20.0}, "e": {"price": 3.0}}
     cases: list[tuple[dict[str, Any], list[Any]]] = [
-        ({"history": ["a", "c"], "k": 3}, runtime.recommend(["a", "c"], 3)),
+        ({"history": ["a", "c"], "k": 3.0}, runtime.recommend(["a", "c"], 3)),
         ({}, runtime.recommend([])),
         ({"history": ["a", "zz"], "skip_unknown": True}, runtime.recommend(["a"])),
         ({"history": ["a"], "exclude_seen": False, "k": 20}, runtime.recommend(["a"], 20, exclude_seen=False)),
@@ -177,6 +177,7 @@ def test_without_a_built_page_there_is_none(shelf: Shelf) -> None:
 REFUSALS: list[tuple[str, dict[str, Any], int, str]] = [
     ("recommend", {"json": {"k": 21}}, 422, "got 21 as k; expected `int` <= 20"),
     ("recommend", {"json": {"k": 0}}, 422, "got 0 as k; expected `int` >= 1"),
+    ("recommend", {"json": {"k": 2.5}}, 422, "got 2.5 as k; expected `int`, got `float`"),
     ("recommend", {"json": {"k": True}}, 422, "got True as k; expected `int`, got `bool`"),
     ("recommend", {"json": {"history": ["a"] * 6}}, 422, "got 6 values as history; expected `array` of length <= 5"),
     ("recommend", {"json": {"history": "a"}}, 422, "expected `array`, got `str`"),
