@@ -18,10 +18,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import click
@@ -47,12 +50,23 @@ class Asked(NamedTuple):
     body: dict[str, Any]
 
 
-class Seen(NamedTuple):
-    """What became of the requests: (verb, ms) of each right answer, the bundle of each in order, and the others."""
+class Right(NamedTuple):
+    """A right answer: to what, after how many ms, at which moment of the clock, by which bundle."""
 
-    answered: list[tuple[str, float]]
-    bundles: list[tuple[float, str]]
-    faults: Counter[str]
+    verb: str
+    ms: float
+    ended: float
+    bundle: str
+
+
+@dataclass
+class Seen:
+    """What clients saw: right answers, how often what went wrong, seconds from each swap to its first answer."""
+
+    right: list[Right] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    waits: list[float] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def requests_of(histories: Sequence[Sequence[str]], titles: Sequence[str], items: Sequence[str]) -> list[Asked]:
@@ -91,17 +105,18 @@ def server(bundle: Path) -> Iterator[tuple[str, int]]:
 
 
 async def ask(
-    address: str, requests: Iterator[tuple[int, Asked]], known: Mapping[str, Any], until: float, seen: Seen
+    address: str, requests: Iterator[tuple[int, Asked]], known: Mapping[str, Any], stop: asyncio.Event, seen: Seen
 ) -> None:
-    """Ask over one connection, one request after the other, until a time."""
+    """Ask over one connection, one request after the other, until told to stop."""
     httpx2 = require("httpx2", "dev")
     async with httpx2.AsyncClient(base_url=address, timeout=60) as client:
-        while (begun := time.perf_counter()) < until:
-            number, asked = next(requests)
+        while not stop.is_set():
+            (number, asked), begun = next(requests), time.perf_counter()
             try:
                 response = await client.post(f"/v1/{asked.verb}", json=asked.body)
             except httpx2.HTTPError as error:
                 seen.faults[f"dropped: {type(error).__name__}"] += 1
+                await asyncio.sleep(0.01)  # or a server that is gone would keep the loop for itself
                 continue
             ended, bundle = time.perf_counter(), response.headers.get("edgerec-bundle")
             if response.status_code != 200:
@@ -109,64 +124,120 @@ async def ask(
             elif bundle not in known or response.json()["items"] != known[bundle][number]:
                 seen.faults["wrong"] += 1
             else:
-                seen.answered.append((asked.verb, 1e3 * (ended - begun)))
-                seen.bundles.append((ended, bundle))
+                seen.right.append(Right(asked.verb, 1e3 * (ended - begun), ended, bundle))
 
 
 async def load(
-    address: str, requests: Sequence[Asked], known: Mapping[str, Any], connections: int, seconds: float, swaps: Any
-) -> tuple[Seen, list[float]]:
-    """Ask for some seconds; ``swaps`` are done one after the other, evenly in time. Returns also when each was done."""
-    seen, turns, done = Seen([], [], Counter()), itertools.cycle(enumerate(requests)), []
-    until = time.perf_counter() + seconds
-    askers = [asyncio.create_task(ask(address, turns, known, until, seen)) for _ in range(connections)]
-    for swap in swaps:
+    address: str,
+    requests: Sequence[Asked],
+    known: Mapping[str, Any],
+    connections: int,
+    seconds: float,
+    swaps: Mapping[str, Callable[[], None]] = MappingProxyType({}),
+) -> Seen:
+    """Ask for some seconds, and for as long as it takes till each swap, evenly in time, is answered from.
+
+    Args:
+        address: The server's.
+        requests: What is asked, in turn.
+        known: Bundle's sha256 -> the answer to each request.
+        connections: How many ask at once.
+        seconds: For how long.
+        swaps: A bundle's sha256 -> what makes the server take it.
+    """
+    seen, stop, turns = Seen(), asyncio.Event(), itertools.cycle(enumerate(requests))
+    begun = time.perf_counter()
+    askers = [asyncio.create_task(ask(address, turns, known, stop, seen)) for _ in range(connections)]
+    for bundle, swap in swaps.items():
         await asyncio.sleep(seconds / (len(swaps) + 1))
         await asyncio.to_thread(swap)
-        done.append(time.perf_counter())
+        seen.waits.append(await first_answer(seen, bundle))
+    await asyncio.sleep(seconds / (len(swaps) + 1))
+    stop.set()
     await asyncio.gather(*askers)
-    return seen, done
+    seen.seconds = time.perf_counter() - begun
+    return seen
+
+
+async def first_answer(seen: Seen, bundle: str) -> float:
+    """Wait for the first answer of a bundle from now on; returns after how many seconds it came.
+
+    Raises:
+        EdgerecError: None came within a minute.
+    """
+    begun, after = time.perf_counter(), len(seen.right)
+    while time.perf_counter() < begun + 60:
+        await asyncio.sleep(0.02)
+        if found := next((one for one in seen.right[after:] if one.bundle == bundle), None):
+            return found.ended - begun
+    raise EdgerecError(f"no answer of the bundle {bundle} within a minute of its swap; expected one: {seen.faults}")
 
 
 def measure(
     bundles: Sequence[Path], requests: Sequence[Asked], connections: int, seconds: float, warmup: float = 2.0
 ) -> dict[str, Any]:
     """Serve the first of two bundles, swap to the second and back, and return what clients and machine saw."""
-    known = {sha256(path): oracle(path, requests) for path in bundles}
+    hashes = [sha256(path) for path in bundles]
+    known = {name: oracle(path, requests) for name, path in zip(hashes, bundles, strict=True)}
     with TemporaryDirectory() as folder:
         served = Path(folder) / "served.edgerec"
         shutil.copy(bundles[0], served)
-
-        def swap_to(path: Path) -> None:
-            with atomic_path(served) as temporary:
-                shutil.copy(path, temporary)
-
-        swaps = [lambda: swap_to(bundles[1]), lambda: swap_to(bundles[0])]
+        swaps = {hashes[place]: partial(replace, served, bundles[place]) for place in (1, 0)}
         with server(served) as (address, pid):
-            asyncio.run(load(address, requests, known, connections, warmup, []))
+            asyncio.run(load(address, requests, known, connections, warmup))
             meter, start, used = machine.Meter(), machine.memory(pid), machine.processor_seconds()[pid][1]
-            seen, done = asyncio.run(load(address, requests, known, connections, seconds, swaps))
+            seen = asyncio.run(load(address, requests, known, connections, seconds, swaps))
             used, end, busy = machine.processor_seconds()[pid][1] - used, machine.memory(pid), meter.read()
     return {
         "connections": connections,
-        "seconds": seconds,
+        "seconds": seen.seconds,
         "answers": {
-            verb: summarise(np.array([ms for one, ms in seen.answered if verb in ("all", one)]))
+            verb: summarise(np.array([one.ms for one in seen.right if verb in ("all", one.verb)]))
             for verb in ("all", *dict.fromkeys(one.verb for one in requests))
         },
-        "per_second": len(seen.answered) / seconds,
-        "server_processor_ms": 1e3 * used / max(len(seen.answered), 1),
+        "per_second": len(seen.right) / seen.seconds,
+        "server_processor_ms": 1e3 * used / max(len(seen.right), 1),
         "wrong": seen.faults.pop("wrong", 0),
         "dropped": sum(seen.faults.values()),
         "faults": dict(seen.faults),
-        "by_bundle": dict(Counter(bundle for _, bundle in seen.bundles)),
-        "seconds_to_swap": [
-            min((ended - at for ended, bundle in seen.bundles if ended > at and bundle == sha256(path)), default=None)
-            for at, path in zip(done, (bundles[1], bundles[0]), strict=True)
-        ],
+        "by_bundle": dict(Counter(one.bundle for one in seen.right)),
+        "seconds_to_swap": seen.waits,
         "rss_mb": {"start": start["rss_mb"], "end": end["rss_mb"], "peak": end["peak_mb"]},
         "machine": busy,
     }
+
+
+def replace(served: Path, path: Path) -> None:
+    """Rename a copy of a file onto the served one."""
+    with atomic_path(served) as temporary:
+        shutil.copy(path, temporary)
+
+
+def hand_over(bundle: Path, requests: Sequence[Asked], rounds: int = 5) -> dict[str, float]:
+    """Return what a recommendation takes of the processor in ms, asked for directly and through a thread."""
+    from edgerec.runtime.serve_app import Workers
+
+    recommender, histories = (
+        Recommender.load(bundle),
+        [one.body["history"] for one in requests if "history" in one.body],
+    )
+    workers = Workers(60)
+    spent: dict[str, list[float]] = {"directly": [], "in a thread": []}
+
+    async def threaded() -> None:
+        for history in histories:
+            await workers.do(recommender.recommend, history)
+
+    for _ in range(rounds):
+        for name, work in (
+            ("directly", lambda: [recommender.recommend(history) for history in histories]),
+            ("in a thread", lambda: asyncio.run(threaded())),
+        ):
+            begun = time.process_time()
+            work()
+            spent[name].append(1e3 * (time.process_time() - begun) / len(histories))
+    workers.close()
+    return {name: min(values) for name, values in spent.items()}  # the least: others' work only adds
 
 
 def report(result: Mapping[str, Any]) -> str:
@@ -181,18 +252,18 @@ def report(result: Mapping[str, Any]) -> str:
             cells = [str(run["connections"]), verb, f"{found['n']:,}", f"{run['per_second']:.0f}" if whole else ""]
             cells += [f"{found[name]['value']:.1f}" for name in PERCENTILES]
             lines.append([*cells, *([str(run["wrong"]), str(run["dropped"]), memory] if whole else [""] * 3)])
-    swaps = ", ".join(
-        "not seen" if one is None else f"{one:.1f}" for run in result["runs"] for one in run["seconds_to_swap"]
-    )
+    swaps = ", ".join(f"{seconds:.1f}" for run in result["runs"] for seconds in run["seconds_to_swap"])
     cost = ", ".join(f"{run['server_processor_ms']:.2f}" for run in result["runs"])
+    direct, threaded = (result["recommend_processor_ms"][name] for name in ("directly", "in a thread"))
     loads = ", ".join(f"{load:.1f}" for load in ran["load_average"] or [])
     foreign = max(run["machine"]["foreign_cores"] for run in result["runs"])
     said = (
-        f"{' and '.join(result['bundles'])}, {result['runs'][0]['seconds']:g} s each, server and client on the core(s) "
-        f"{result['affinity']} of one machine ({ran['cpu']}; uvicorn {result['packages']['uvicorn']}, httpx2 "
-        f"{result['packages']['httpx2']}). The server took {cost} ms of the processor for an answer. From renaming a "
-        f"file to its first answer: {swaps} s. Load average {loads or 'unknown'}; other processes, the server among "
-        f"them, took up to {foreign:.1f} cores."
+        f"{' and '.join(result['bundles'])}, {result['seconds']:g} s each; server and client shared core "
+        f"{', '.join(map(str, result['affinity'] or ['?']))} of one machine ({ran['cpu']}; uvicorn "
+        f"{result['packages']['uvicorn']}, httpx2 {result['packages']['httpx2']}). The server took {cost} ms of the "
+        f"processor for an answer; a recommendation alone takes {direct:.2f} ms, and {threaded:.2f} ms when it is "
+        f"handed to a thread. From renaming a file to its first answer: {swaps} s. Load average {loads or 'unknown'}; "
+        f"other processes than the client, the server among them, took up to {foreign:.1f} cores."
     )
     return f"{markdown(head, lines)}\n\n{said}\n"
 
@@ -216,7 +287,9 @@ def main(bundles: tuple[Path, Path], data: str, seconds: float, out: Path) -> No
         "schema": "edgerec-serve-load-1",
         "data": dataset.name,
         "bundles": {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in bundles},
+        "seconds": seconds,
         "runs": runs,
+        "recommend_processor_ms": hand_over(bundles[0], requests),
         "affinity": machine.affinity(),
         "packages": {name: version(name) for name in ("starlette", "uvicorn", "msgspec", "httpx2")},
         "environment": environment(),

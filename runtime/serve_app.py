@@ -180,14 +180,15 @@ def checked(value: Any, kind: type[T], strict: bool) -> T:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         said, _, at = str(error).partition(" - at `$.")
-        got = f"got {shown(value, at.rstrip('`'))} as {at.rstrip('`')}; " if at else ""
+        at = at.rstrip("`")
+        got = "" if not at else f"in {at}: " if "[" in at else f"got {shown(value, at)} as {at}; "
         raise HTTPException(422, f"{got}{said[:1].lower()}{said[1:]}") from error
 
 
 def shown(value: Any, at: str) -> str:
     """Return what stands at a path of msgspec's, such as ``fresh.now``, in a few words."""
     try:
-        found = reduce(lambda node, name: node[name], at.partition("[")[0].split("."), value)
+        found = reduce(lambda node, name: node[name], at.split("."), value)
     except (KeyError, TypeError):  # a key of the client's own, dots and all
         return "another value"
     return f"{len(found)} values" if isinstance(found, list | dict) else repr(found)[:100]

@@ -47,17 +47,18 @@ def serve(
     for module in ("msgspec", "prometheus_client", "starlette", "uvicorn"):
         require(module, "serve")
     from edgerec.runtime.serve_schema import Limits
-    from edgerec.runtime.server import listen
-    from edgerec.runtime.server import serve as run
+    from edgerec.runtime.server import listen, opened
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     token = read_token(token_file)
     if token is None and not is_loopback(host):
         click.echo(f"edgerec: {host} may be reached from elsewhere, and no token is asked for: --token-file", err=True)
     with listen(host, port) as sock:
+        server = opened(bundle, key, Limits(max_body, max_k, max_history, timeout), token)
         name = f"[{host}]" if ":" in host else host
         click.echo(f"http://{name}:{sock.getsockname()[1]}")
-        run(sock, bundle, key, Limits(max_body, max_k, max_history, timeout), token)
+        server.run(sockets=[sock])
+    logging.info("stopped")
 
 
 def read_token(path: Path | None) -> str | None:

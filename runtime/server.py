@@ -40,8 +40,10 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(sock: socket.socket, path: Path, key: Key | None, limits: Limits, token: str | None) -> None:
-    """Serve a bundle until SIGTERM or SIGINT: requests that have begun are answered first. SIGHUP reads the file anew.
+def opened(path: Path, key: Key | None, limits: Limits, token: str | None) -> uvicorn.Server:
+    """Open a bundle; returns what serves it on a listening socket: ``run(sockets=[sock])``.
+
+    SIGTERM and SIGINT stop it, when the requests that have begun are answered; SIGHUP has the file read anew.
 
     Raises:
         BundleError: The bundle cannot be used.
@@ -58,10 +60,14 @@ def serve(sock: socket.socket, path: Path, key: Key | None, limits: Limits, toke
         ws="none",
         timeout_graceful_shutdown=math.ceil(2 * limits.seconds),  # a body may take that long, and an answer
     )
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what stopped it: a stop is no failure
-        signal.signal(number, lambda *_: None)
+    server = uvicorn.Server(config)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn has handlers while it runs, and raises again what ended it
+        signal.signal(number, stop)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: shelf.look_again())
     LOG.info("serving %s, sha256 %s", path, shelf.current.sha256)
-    uvicorn.Server(config).run(sockets=[sock])
-    LOG.info("stopped")
+    return server
