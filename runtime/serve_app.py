@@ -1,7 +1,7 @@
 """The application: a route for every operation, the page and its bundle, health, metrics and the OpenAPI document.
 
 Answers are computed in a few threads, so that a slow one (an explanation of a long text) holds up neither health checks
-nor the swap of a bundle. Handing a request over costs less than the spread of its latency (docs/embedding.md).
+nor the swap of a bundle. What handing over costs is measured in docs/embedding.md.
 """
 
 from __future__ import annotations

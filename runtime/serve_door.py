@@ -59,9 +59,8 @@ class Door:
     def _welcome(self, scope: Scope) -> bool:
         if self._wanted is None or scope["path"] == OPEN:
             return True
-        scheme, _, given = next((value for name, value in scope["headers"] if name == b"authorization"), b"").partition(
-            b" "
-        )
+        header: bytes = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, given = header.partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(given, self._wanted)  # in constant time
 
 
@@ -92,13 +91,15 @@ def status_of(error: EdgerecError) -> int:
     return 501 if isinstance(error, MissingExtraError | BundleError) else 422
 
 
-async def refused(request: Request, error: Exception) -> Response:
-    """Answer what the runtime or the server refused."""
-    if isinstance(error, HTTPException):
-        return problem(error.status_code, error.detail, error.headers)
-    assert isinstance(error, EdgerecError)
+async def turned_away(request: Request, error: HTTPException) -> Response:
+    """Answer what the server refused."""
+    return problem(error.status_code, error.detail, error.headers)
+
+
+async def refused(request: Request, error: EdgerecError) -> Response:
+    """Answer what the runtime refused."""
     path = request.app.state.shelf.path  # where the file lies is nobody's business
     return problem(status_of(error), " ".join(str(error).replace(str(path), path.name).split()))
 
 
-HANDLERS: Any = {HTTPException: refused, EdgerecError: refused}
+HANDLERS: Any = {HTTPException: turned_away, EdgerecError: refused}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import socket
@@ -31,8 +32,12 @@ from edgerec.errors import BundleError, MissingExtraError, UsageError
 from edgerec.files import atomic_path, sha256
 from edgerec.runtime import Recommender
 from edgerec.runtime.layout import Tower
+from edgerec.runtime.server import listen
 
 ITEMS, SWAPS, ASKERS = 40, 6, 4
+DIST = Path(__file__).parents[2] / "runtime" / "web" / "dist"
+CHROMIUM = map(shutil.which, [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"])
+BROWSER = shutil.which("node") and any(CHROMIUM) and (DIST / "demo.html").exists()
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 
 
@@ -201,13 +206,27 @@ def test_a_bad_file_is_refused_and_sighup_reads_the_file_anew(bundles: list[Path
     assert "refused a new file, the old bundle goes on" in log
 
 
+def test_small_answers_do_not_wait_for_nagle() -> None:
+    with listen("127.0.0.1", 0) as sock:
+        assert sock.proto == socket.IPPROTO_TCP  # what asyncio asks before it sets TCP_NODELAY
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not BROWSER, reason="node, Chromium or the built page is missing: run make web")
+def test_the_page_opens_the_served_bundle(served: Path) -> None:
+    with server(served) as (_, port):
+        command = ["node", str(Path(__file__).with_name("serve_check.mjs")), f"http://127.0.0.1:{port}/"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [one.title for one in Recommender.load(served).recommend([], 12)]
+
+
 def invoke(*arguments: object) -> Any:
     """Run the command in this process and raise what it raises."""
     return CliRunner().invoke(group, ["serve", *map(str, arguments)], catch_exceptions=False)
 
 
 def test_what_cannot_be_served_is_refused(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process keeps its own handlers
     with pytest.raises(BundleError, match="missing.edgerec"):
         invoke(tmp_path / "missing.edgerec", "--port", 0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
