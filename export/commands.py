@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,13 @@ from edgerec.export import GOALS, PRECISIONS, TARGETS
     "--add", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A catalogue of items that came later."
 )
 @click.option("--template", help="How the text of --add is made, where it was given for training.")
+@click.option(
+    "--index",
+    type=click.Choice(("exact", "usearch")),
+    default="exact",
+    show_default=True,
+    help="With usearch, a graph of neighbours for catalogues of a million items lies in the file too.",
+)
 @json_option
 def export(
     model: Path,
@@ -37,6 +46,7 @@ def export(
     out: Path,
     add: Path | None,
     template: str | None,
+    index: str,
     as_json: bool,
 ) -> None:
     """Compile a teacher or student folder into one .edgerec file, or for another engine."""
@@ -45,14 +55,22 @@ def export(
     for module in ("torch", "transformers", "onnx"):
         require(module, "export")
     from edgerec.distill.checkpoint import load
-    from edgerec.export.targets import compile_for
+    from edgerec.export.targets import compile_finished, compile_for
 
-    if add is None:
-        reports = compile_for(load(model), targets, precision, out)
+    finishers: dict[str, Callable[[Path], object]] = {}
+    if add is not None:
+        from edgerec.export.latecomers import add_catalogue
+
+        finishers["--add"] = partial(add_catalogue, items=add, template=template)
+    if index == "usearch":
+        from edgerec.export.index import add_index
+
+        require("usearch", "index")
+        finishers["--index"] = add_index
+    if finishers:
+        reports = compile_finished(load(model), targets, precision, out, finishers)
     else:
-        from edgerec.export.latecomers import compile_with
-
-        reports = {"onnx": compile_with(load(model), targets, precision, out, add, template)}
+        reports = compile_for(load(model), targets, precision, out)
     if as_json:
         click.echo(json.dumps({"targets": reports}, ensure_ascii=False))
         return

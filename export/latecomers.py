@@ -6,7 +6,7 @@ The bundle's own runtime encodes and rounds them, so that a file exported with i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgerec.bundle import write_bundle
-from edgerec.distill.checkpoint import Checkpoint
 from edgerec.errors import UsageError
-from edgerec.export.package import package
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.files import atomic_path
 from edgerec.runtime import Recommender
@@ -60,23 +58,6 @@ def bake(
     with atomic_path(out) as temporary:
         write_bundle(temporary, {**opened.manifest, "model": model, "added_items": len(items)}, members)
         return verify(temporary) | {"bundle": str(out)}
-
-
-def compile_with(
-    checkpoint: Checkpoint, targets: Sequence[str], precision: str, out: Path, items: Path, template: str | None
-) -> dict[str, Any]:
-    """Export a model folder with a catalogue of later items; the arguments and the report are those of ``compile_for``.
-
-    Raises:
-        UsageError: Another target than ``onnx``, or an id that the model knows.
-        DataError: The catalogue cannot be read.
-        ParityError: The file does not answer as it should; nothing was written.
-    """
-    if tuple(targets) != ("onnx",):
-        raise UsageError(f"got --add for {', '.join(targets)}; expected --target onnx alone")
-    with atomic_path(out) as temporary:
-        report = package(checkpoint, precision, temporary)
-        return {**report, "path": str(out), "bytes": add_catalogue(temporary, items, template)}
 
 
 def add_catalogue(bundle: Path, items: Path, template: str | None = None) -> int:

@@ -207,19 +207,22 @@ def best(
     banned: set[int],
     offsets: tuple[FloatArray | None, FloatArray],
 ) -> Pool:
-    """Return the best items by the graph's scores and the added items' own."""
+    """Return the best items by the scores of the graph, or of what an index finds, and the added items' own."""
     n = recommender.contents.n_items
     base, added = offsets
     exclude = np.array([sorted({*(row for row in banned if row <= n), *overlay.hidden(n).tolist()})], np.int64)
-    history = np.array([rows], np.int64) if rows else NOBODY
     memory = view.taken[view.taken <= n], view.left[:, view.taken <= n]
-    offset = None if base is None else base[None]
-    found = recommender.ranker.rank(history, min(size, n + 1), view.state[None], exclude, offset, memory)
-    kept = found.items[0] >= 0
-    pool = Pool(found.items[0][kept], found.scores[0][kept])
-    more = added
-    if len(overlay):
-        more = added + added_scores(recommender, overlay, found.user if found.state.any() else None, view, len(rows))
+    user: FloatArray | None
+    if recommender.nearest is not None and base is None and not rows and view.state.any():
+        near = recommender.nearest.rank(view.state, size, exclude[0], memory)
+        pool, user = Pool(near.rows, near.scores), near.user
+    else:
+        history = np.array([rows], np.int64) if rows else NOBODY
+        offset = None if base is None else base[None]
+        found = recommender.ranker.rank(history, min(size, n + 1), view.state[None], exclude, offset, memory)
+        kept = found.items[0] >= 0
+        pool, user = Pool(found.items[0][kept], found.scores[0][kept]), found.user if found.state.any() else None
+    more = added + added_scores(recommender, overlay, user, view, len(rows)) if len(overlay) else added
     return with_added(overlay, pool, more, banned, size)
 
 

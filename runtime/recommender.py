@@ -19,6 +19,7 @@ from edgerec.runtime.engine import Ranker, RowArray
 from edgerec.runtime.exact import best, column_cosines, row_products
 from edgerec.runtime.layout import FloatArray
 from edgerec.runtime.many import TEXT_WEIGHT, answer_text, recommend_many
+from edgerec.runtime.nearest import KINDS, open_index
 from edgerec.runtime.overlay import Overlay, identity, load_overlay
 from edgerec.runtime.ranking import Request, Wishes, answer, check_request, positive
 from edgerec.runtime.session import Session
@@ -47,11 +48,19 @@ class Recommender:
     Answers and changes may be asked for from several threads.
     """
 
-    def __init__(self, bundle: Bundle, threads: int, overlay: str | Path | None = None, key: Key | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int,
+        overlay: str | Path | None = None,
+        key: Key | None = None,
+        index: str = "exact",
+    ) -> None:
         self.bundle = bundle
         self._key = key
         self.contents: Contents = read(bundle)
         self.ranker = Ranker(bundle, self.contents, threads)
+        self.nearest = open_index(bundle, self.contents) if index == "usearch" else None
         bundle.release()  # what onnxruntime packed, it does not read again
         self.encoder = TextEncoder(bundle, self.contents.model, threads)
         self.decays = self.contents.decays
@@ -71,6 +80,7 @@ class Recommender:
         overlay: str | Path | None = None,
         key: Key | None = None,
         deltas: Sequence[str | Path] = (),
+        index: str = "exact",
     ) -> Recommender:
         """Open a bundle.
 
@@ -81,14 +91,18 @@ class Recommender:
             key: An Ed25519 public key in PEM, or the name of a file that holds one: the bundle, and all deltas now and
                 later, must be signed with it. Without one, signatures are not looked at.
             deltas: The bundle's deltas, in order; those that the overlay holds already are passed over.
+            index: ``exact``, or ``usearch`` to find the best items by the bundle's index, where nothing but the history
+                decides: see ``docs/runtime.md``.
 
         Raises:
             BundleError: The file is not a whole bundle, is not signed with the key, or onnxruntime cannot open its
                 graphs; or a delta cannot be applied.
-            UsageError: ``threads`` is below 1, or the key cannot be used.
-            MissingExtraError: A key was given, and ``cryptography`` is not installed.
+            UsageError: ``threads`` is below 1, or the key cannot be used, or the bundle holds no index.
+            MissingExtraError: A key was given without ``cryptography`` installed, or an index without ``usearch``.
         """
-        recommender = cls(Bundle(Path(path), key), positive(threads, "threads"), overlay, key)
+        if index not in KINDS:
+            raise UsageError(f"got the index {index!r}; expected {' or '.join(KINDS)}")
+        recommender = cls(Bundle(Path(path), key), positive(threads, "threads"), overlay, key, index)
         recommender._apply(deltas, recommender.overlay.version)
         return recommender
 
@@ -118,7 +132,7 @@ class Recommender:
         """
         rows = self.rows(history, skip_unknown)
         session = Session(self)
-        if not self.in_graph(rows):
+        if self.nearest is not None or not self.in_graph(rows):
             session.observe_rows(rows)
             rows = []
         return self.answer(session, k, exclude_seen, candidates, skip_unknown, rows, **wishes)
