@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from edgerec.runtime.recommender import Recommendation, Recommender
 
 AT_ONCE = 64  # histories per call
-TEXT_WEIGHT = 0.7  # of the search in an answer to a text: what is asked counts more than who asks
 
 
 def recommend_many(

@@ -23,7 +23,6 @@ from edgerec.runtime.overlay import as_limbs
 from edgerec.runtime.repeat import repeat_scores
 
 INDEX = "item_out.usearch"
-KINDS = ("exact", "usearch")
 CANDIDATES = 64  # found beside those asked for and those excluded; usearch looks at as many on its way
 SMALLEST = 1e-12
 BLOCK = 1 << 16  # items that are floats at once

@@ -8,7 +8,6 @@ Equal scores are answered by the lower row, so the same request gives the same a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
@@ -64,8 +63,7 @@ class Reranker(Protocol):
         """Return the k best of a pool, in their new order, with the scores they had."""
 
 
-@dataclass(frozen=True)
-class Blend:
+class Blend(NamedTuple):
     """Scores of candidates as ``score * (model's score) + sum of weights * features``; a missing feature counts 0.
 
     The model's score is in nats (its softmax was trained), so weights are log odds per unit of a feature.
@@ -86,8 +84,7 @@ class Blend:
             raise UsageError(f"got {self!r}; expected finite numbers as weights")
 
 
-@dataclass(frozen=True)
-class Fresh:
+class Fresh(NamedTuple):
     """A boost for young items: ``weight * 0.5 ** (max(now - value, 0) / half_life)`` is added to an item's score.
 
     ``value`` is the item's number in ``column`` (a year, a day, seconds: the unit of ``now`` and ``half_life``); an
@@ -120,8 +117,7 @@ class Wishes(TypedDict, total=False):
     diversity: Reranker
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What is asked, whoever asks; the fields are the arguments of ``Recommender.recommend``."""
 
     k: int

@@ -1,4 +1,7 @@
-"""``Recommender``: one bundle, opened, that answers from memory; numpy and onnxruntime are all it needs."""
+"""``Recommender``: one bundle, opened, that answers from memory; numpy and onnxruntime are all it needs.
+
+What a first answer does not need is imported when it is asked for: an app waits for its start.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,24 @@ import numpy as np
 
 from edgerec.bundle import Bundle
 from edgerec.errors import UnknownItemError, UsageError
-from edgerec.runtime.additions import is_text, listing, with_items
 from edgerec.runtime.catalogue import Catalogue
 from edgerec.runtime.contents import Contents, read
-from edgerec.runtime.delta import applied, read_delta
 from edgerec.runtime.engine import Ranker, RowArray
 from edgerec.runtime.exact import best, column_cosines, row_products
 from edgerec.runtime.layout import FloatArray
-from edgerec.runtime.many import TEXT_WEIGHT, answer_text, recommend_many
-from edgerec.runtime.nearest import KINDS, open_index
 from edgerec.runtime.overlay import Overlay, identity, load_overlay
 from edgerec.runtime.ranking import Request, Wishes, answer, check_request, positive
 from edgerec.runtime.session import Session
-from edgerec.runtime.snapshot import restore
 from edgerec.runtime.text import TextEncoder
 from edgerec.signing import Key
 
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from edgerec.runtime.nearest import Nearest
+
 Candidates = Sequence[str] | Mapping[str, Mapping[str, float]]
+TEXT_WEIGHT = 0.7  # of the search in an answer to a text: what is asked counts more than who asks
 ROWS_AT_ONCE = 64  # histories per call where every item's score is wanted
 
 
@@ -60,7 +61,7 @@ class Recommender:
         self._key = key
         self.contents: Contents = read(bundle)
         self.ranker = Ranker(bundle, self.contents, threads)
-        self.nearest = open_index(bundle, self.contents) if index == "usearch" else None
+        self.nearest = opened(index, bundle, self.contents)
         bundle.release()  # what onnxruntime packed, it does not read again
         self.encoder = TextEncoder(bundle, self.contents.model, threads)
         self.decays = self.contents.decays
@@ -100,8 +101,6 @@ class Recommender:
             UsageError: ``threads`` is below 1, or the key cannot be used, or the bundle holds no index.
             MissingExtraError: A key was given without ``cryptography`` installed, or an index without ``usearch``.
         """
-        if index not in KINDS:
-            raise UsageError(f"got the index {index!r}; expected {' or '.join(KINDS)}")
         recommender = cls(Bundle(Path(path), key), positive(threads, "threads"), overlay, key, index)
         recommender._apply(deltas, recommender.overlay.version)
         return recommender
@@ -150,6 +149,8 @@ class Recommender:
             UnknownItemError: An id is not in the catalogue.
             UsageError: k is below 1, or the histories are no sequences of ids.
         """
+        from edgerec.runtime.many import recommend_many
+
         return recommend_many(self, histories, k, exclude_seen, skip_unknown)
 
     def answer_text(
@@ -164,6 +165,8 @@ class Recommender:
             UnknownItemError: An id is not in the catalogue.
             UsageError: The text is empty, k is below 1, or the weight is outside 0 .. 1.
         """
+        from edgerec.runtime.many import answer_text
+
         return self.named(*answer_text(self, text, history, positive(k, "k"), weight))
 
     def session(self, keep_history: bool = False, seconds_per_event: float | None = None) -> Session:
@@ -189,6 +192,8 @@ class Recommender:
         Raises:
             UsageError: It is no such description, one of a newer format, or of another bundle.
         """
+        from edgerec.runtime.snapshot import restore
+
         return restore(self, saved)
 
     def answer(
@@ -232,6 +237,8 @@ class Recommender:
 
     def text_scores(self, overlay: Overlay, query: str) -> FloatArray:
         """Return the cosine of every item's text with a query's, float32 by row; -inf where there is no item."""
+        from edgerec.runtime.additions import is_text
+
         if not is_text(query) or not query.strip():
             raise UsageError(f"got the query {query!r}; expected some text")
         vector = self.encoder.encode([query]).text[0]
@@ -264,6 +271,8 @@ class Recommender:
             MissingExtraError: ``tokenizers`` is not installed.
         """
         with self._changing:
+            from edgerec.runtime.additions import with_items
+
             self._change(with_items(self, items, columns))
 
     def remove_items(self, items: Sequence[str]) -> None:
@@ -286,6 +295,8 @@ class Recommender:
 
     def _apply(self, paths: Sequence[str | Path], held: int) -> None:
         """Apply deltas together, but for those up to the version ``held``."""
+        from edgerec.runtime.delta import applied, read_delta
+
         read = (read_delta(Path(path), self.contents.embedding_size, self._key) for path in paths)
         deltas = [delta for delta in read if not 0 < delta.version <= held]
         with self._changing:
@@ -342,6 +353,8 @@ class Recommender:
         rows = [0 if row in overlay.removed else row for row in rows]
         unknown = [item for item, row in zip(asked, rows, strict=True) if not row]
         if unknown and not skip_unknown:
+            from edgerec.runtime.additions import listing
+
             raise UnknownItemError(
                 f"{len(unknown)} of {len(rows)} items are not in the catalogue: {listing(unknown)}; "
                 "expected known ids: add them, or ask to skip unknown ones"
@@ -373,3 +386,14 @@ class Recommender:
         if (place := overlay.places.get(row)) is None:
             return Recommendation(self.contents.ids[row - 1], self.contents.titles[row - 1], score)
         return Recommendation(overlay.items[place].id, overlay.items[place].title, score)
+
+
+def opened(index: str, bundle: Bundle, contents: Contents) -> Nearest | None:
+    """Return the index that was asked for, or None where every item is looked at."""
+    if index == "exact":
+        return None
+    if index != "usearch":
+        raise UsageError(f"got the index {index!r}; expected exact or usearch")
+    from edgerec.runtime.nearest import open_index
+
+    return open_index(bundle, contents)
