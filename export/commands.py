@@ -1,4 +1,4 @@
-"""``edgerec export``, ``edgerec quantize`` and ``edgerec demo``."""
+"""``edgerec export``, ``edgerec quantize``, ``edgerec run-kit`` and ``edgerec demo``."""
 
 from __future__ import annotations
 
@@ -130,6 +130,30 @@ def quantize(
         return
     print_report(report)
     click.echo(f"{out}: {report['written']['bytes'] / 1e6:.2f} MB, {report['chosen']}: {report['reason']}")
+
+
+@click.command("run-kit")
+@click.argument("kit", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--version-compatible", is_flag=True, help="Build engines that later TensorRT versions open too.")
+@click.option("--hardware-compatible", is_flag=True, help="Build engines for every GPU from Ampere on.")
+@click.option("--stripped", is_flag=True, help="Build engines without weights, to be refitted from the graphs.")
+@json_option
+def run_kit(kit: Path, version_compatible: bool, hardware_compatible: bool, stripped: bool, as_json: bool) -> None:
+    """Open a TensorRT kit by the best way there is here, and replay its golden requests."""
+    from edgerec.errors import ParityError, require
+
+    require("onnx", "export")
+    from edgerec.export.kit_run import run_kit as run
+    from edgerec.export.tensorrt_builder import BuildOptions
+
+    found = run(kit, BuildOptions(version_compatible, hardware_compatible, stripped))
+    if as_json:
+        click.echo(json.dumps({"kit": str(kit), "graphs": found}, ensure_ascii=False))
+    else:
+        for name, row in found.items():
+            click.echo(f"{name}: {row['step']}, {row['faults'][0] if row['faults'] else 'agrees'}")
+    if wrong := [name for name, row in found.items() if row["faults"]]:
+        raise ParityError(f"{', '.join(wrong)} of {kit} do not answer as the goldens say; do not use them here")
 
 
 @click.command()
