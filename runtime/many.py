@@ -73,7 +73,7 @@ def ranked_together(
     for line, items in enumerate(found.items):
         pool = Pool(items[items >= 0], found.scores[line][items >= 0])
         user = found.user[line : line + 1] if found.state[line].any() else None
-        more = added_scores(recommender, overlay, user, nobody, 0) if len(overlay) else np.zeros(0, np.float32)
+        more = added_scores(recommender, overlay, user, nobody) if len(overlay) else np.zeros(0, np.float32)
         pools.append(with_added(overlay, pool, more, banned[line], k))
     return pools
 

@@ -21,7 +21,7 @@ from edgerec.runtime.exact import best, column_cosines, row_products
 from edgerec.runtime.layout import FloatArray
 from edgerec.runtime.overlay import Overlay, identity, load_overlay
 from edgerec.runtime.ranking import Request, Wishes, answer, check_request, positive
-from edgerec.runtime.session import Session
+from edgerec.runtime.session import BLOCK, Session
 from edgerec.runtime.text import TextEncoder
 from edgerec.signing import Key
 
@@ -66,6 +66,8 @@ class Recommender:
         self.encoder = TextEncoder(bundle, self.contents.model, threads)
         self.decays = self.contents.decays
         self.no_state = self.ranker.no_state
+        ages: FloatArray = np.arange(BLOCK, -1, -1, dtype=np.float32)
+        self.powers: FloatArray = np.power(self.decays[:, None], ages)  # [K, BLOCK + 1], the latest event's last
         self.catalogue = Catalogue(bundle, self.contents.n_items)
         self._changing = threading.Lock()
         self.overlay_path = None if overlay is None else Path(overlay)
@@ -129,12 +131,9 @@ class Recommender:
             UnknownItemError: An id is not in the catalogue.
             UsageError: k is below 1, or an argument is of another type or does not go with the others.
         """
-        rows = self.rows(history, skip_unknown)
         session = Session(self)
-        if self.nearest is not None or not self.in_graph(rows):
-            session.observe_rows(rows)
-            rows = []
-        return self.answer(session, k, exclude_seen, candidates, skip_unknown, rows, **wishes)
+        session.observe_rows(self.rows(history, skip_unknown))
+        return self.answer(session, k, exclude_seen, candidates, skip_unknown, **wishes)
 
     def recommend_many(
         self,
@@ -203,15 +202,14 @@ class Recommender:
         exclude_seen: bool | None = None,
         candidates: Candidates | None = None,
         skip_unknown: bool = False,
-        rows: Sequence[int] = (),
         **wishes: Unpack[Wishes],
     ) -> list[Recommendation]:
-        """Return the best items after a session and then ``rows`` of the bundle; what both ways to ask share."""
+        """Return the best items after a session; what both ways to ask share."""
         check_request(wishes)
         if exclude_seen is None:
             exclude_seen = self.contents.model["mask_seen"]
         request = Request(positive(k, "k"), exclude_seen, candidates, skip_unknown, **wishes)
-        pool = answer(self, session, request, rows)
+        pool = answer(self, session, request)
         return self.named(pool.rows.tolist(), pool.scores.tolist())
 
     def similar(self, item: str, k: int = 10) -> list[Recommendation]:
@@ -346,8 +344,12 @@ class Recommender:
         if isinstance(items, str) or not isinstance(items, Iterable):
             kind = type(items).__name__.replace("str", "string")
             raise UsageError(f"got the {kind} {items!r}; expected a sequence of item ids, such as [{items!r}]")
-        known, overlay = self.contents.rows, self.overlay
-        asked = list(items)
+        known, overlay, asked = self.contents.rows, self.overlay, list(items)
+        if not overlay.places and not overlay.removed:
+            try:
+                return [known[item] for item in asked]  # as a rule, all of them are known
+            except (KeyError, TypeError, AttributeError):
+                pass
         items = [item if isinstance(item, str) else "" for item in asked]  # what is no string is no id
         rows = [overlay.by_id[item].row if item in overlay.by_id else known.get(item, 0) for item in items]
         rows = [0 if row in overlay.removed else row for row in rows]
@@ -360,6 +362,19 @@ class Recommender:
                 "expected known ids: add them, or ask to skip unknown ones"
             )
         return [row for row in rows if row]
+
+    def vectors(self, rows: Sequence[int], as_history: bool) -> FloatArray:
+        """Return items' vectors, float32 [n, d], as history or as candidates."""
+        n, places = self.contents.n_items, self.overlay.places
+        if not places:
+            return self.contents.columns(rows, as_history)
+        known = self.contents.columns([row if row <= n else 0 for row in rows], as_history)
+        own = [(line, places[row]) for line, row in enumerate(rows) if row in places]
+        if own:
+            lines, of = map(list, zip(*own, strict=True))
+            vectors = self.overlay.vectors
+            known[lines] = (vectors.item_in if as_history else vectors.item_out)[of]
+        return known
 
     def vector(self, row: int, as_history: bool) -> FloatArray:
         """Return an item's vector, float32 [d], as history or as candidate."""
@@ -376,7 +391,10 @@ class Recommender:
 
     def named(self, rows: Sequence[int], scores: Sequence[float]) -> list[Recommendation]:
         """Return an answer with ids and titles."""
-        return [self._named(row, score) for row, score in zip(rows, scores, strict=True)]
+        if self.overlay.places:
+            return [self._named(row, score) for row, score in zip(rows, scores, strict=True)]
+        places = [row - 1 for row in rows]
+        return list(map(Recommendation, self.contents.ids.some(places), self.contents.titles.some(places), scores))
 
     def _best(self, scores: FloatArray, k: int) -> list[Recommendation]:
         return [self._named(row, float(scores[row])) for row in best(scores, positive(k, "k"))]
