@@ -37,6 +37,10 @@ COMMANDS = {
         "edgerec.export.commands",
         "Measure a model's file in every precision, and write the best one within an accuracy budget.",
     ),
+    "run-kit": (
+        "edgerec.export.commands",
+        "Open a TensorRT kit by the best way there is here, and replay its golden requests.",
+    ),
     "keygen": ("edgerec.signing_commands", "Make a pair of Ed25519 keys, to sign bundles and deltas with."),
     "sign": ("edgerec.signing_commands", "Sign a bundle or a delta."),
     "delta": ("edgerec.runtime.commands", "Write what is added to a bundle's catalogue, or removed, as a small file."),
