@@ -22,6 +22,7 @@ PROBLEMS = {
     501: "This bundle or installation lacks what the answer needs",
     503: "The server is busy, or the answer took too long",
 }
+OF_BODIES = {400, 408, 413, 415}
 
 
 def document(limits: Limits, token: bool) -> dict[str, Any]:
@@ -51,7 +52,11 @@ def document(limits: Limits, token: bool) -> dict[str, Any]:
 
 def operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     """Return an operation's entry."""
-    problems = {str(status): content("Problem", said, "application/problem+json") for status, said in PROBLEMS.items()}
+    problems = {
+        str(status): content("Problem", said, "application/problem+json")
+        for status, said in PROBLEMS.items()
+        if not (one.query and status in OF_BODIES)
+    }
     made: dict[str, Any] = {
         "operationId": one.path.rpartition("/")[2],
         "summary": one.answer.__doc__,
@@ -62,8 +67,7 @@ def operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         fields = schemas.pop(name)["properties"]
         made["parameters"] = [{"name": field, "in": "query", "schema": schema} for field, schema in fields.items()]
     else:
-        made["requestBody"] = {"required": True, **content(name)}
-        del made["requestBody"]["description"]
+        made["requestBody"] = {"required": True, "content": content(name)["content"]}
     return made
 
 

@@ -32,6 +32,7 @@ from edgerec.errors import BundleError, MissingExtraError, UsageError
 from edgerec.files import atomic_path, sha256
 from edgerec.runtime import Recommender
 from edgerec.runtime.layout import Tower
+from edgerec.runtime.serve_commands import is_loopback, read_token
 from edgerec.runtime.server import listen
 
 ITEMS, SWAPS, ASKERS = 40, 6, 4
@@ -241,6 +242,20 @@ def test_what_cannot_be_served_is_refused(served: Path, tmp_path: Path, monkeypa
     monkeypatch.setenv("EDGEREC_TOKEN", "two words")
     with pytest.raises(UsageError, match="in EDGEREC_TOKEN"):
         invoke(served)
+
+
+def test_a_tokens_file_counts_more_than_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("file\n")
+    assert read_token(None) is None and read_token(tmp_path / "token") == "file"
+    monkeypatch.setenv("EDGEREC_TOKEN", "environment")
+    assert read_token(None) == "environment" and read_token(tmp_path / "token") == "file"
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("tv", False)]
+)
+def test_who_else_can_reach_an_address(host: str, alone: bool) -> None:
+    assert is_loopback(host) is alone
 
 
 def test_a_missing_extra_is_named(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
