@@ -37,12 +37,14 @@ class Operation(NamedTuple):
 
 def answer_recommend(recommender: Recommender, asked: Recommend) -> Answer:
     """Recommend the best items after a history, oldest first."""
-    diversity = asked.diversity and asked.diversity.reranker()
-    wishes = {"where": asked.where, "fresh": asked.fresh, "blend": asked.blend, "diversity": diversity}
-    given: Any = {name: wish for name, wish in wishes.items() if wish is not None}
-    return scored(
-        recommender.recommend(asked.history, asked.k, asked.exclude_seen, asked.candidates, asked.skip_unknown, **given)
+    parts = {"fresh": asked.fresh, "blend": asked.blend, "diversity": asked.diversity}
+    wishes: dict[str, Any] = {name: part.wish() for name, part in parts.items() if part is not None}
+    if asked.where is not None:
+        wishes["where"] = asked.where
+    found = recommender.recommend(
+        asked.history, asked.k, asked.exclude_seen, asked.candidates, asked.skip_unknown, **wishes
     )
+    return scored(found)
 
 
 def answer_search(recommender: Recommender, asked: Search) -> Answer:

@@ -41,7 +41,7 @@ class ByMMR(Asked, tag_field="by", tag="mmr"):
     weight: Share = MMR.weight
     pool: Pool = MMR.pool
 
-    def reranker(self) -> MMR:
+    def wish(self) -> MMR:
         """Return what the runtime reranks by."""
         return MMR(self.weight, self.pool)
 
@@ -53,9 +53,33 @@ class ByColumn(Asked, tag_field="by", tag="calibrated"):
     weight: Share = Calibrated.weight
     pool: Pool = Calibrated.pool
 
-    def reranker(self) -> Calibrated:
+    def wish(self) -> Calibrated:
         """Return what the runtime reranks by."""
         return Calibrated(self.column, self.weight, self.pool)
+
+
+class Freshness(Asked):
+    """A boost for young items."""
+
+    column: str
+    now: float
+    half_life: float
+    weight: float = 1.0
+
+    def wish(self) -> Fresh:
+        """Return what the runtime boosts by."""
+        return Fresh(self.column, self.now, self.half_life, self.weight)
+
+
+class Blending(Asked):
+    """Weights of the candidates' features, and of the model's score."""
+
+    weights: dict[str, float]
+    score: float = 1.0
+
+    def wish(self) -> Blend:
+        """Return what the runtime blends by."""
+        return Blend(self.weights, self.score)
 
 
 class Recommend(Asked):
@@ -67,8 +91,8 @@ class Recommend(Asked):
     skip_unknown: bool = False
     candidates: list[str] | dict[str, dict[str, float]] | None = None
     where: dict[str, float | str | list[float | str | None]] | None = None
-    fresh: Fresh | None = None
-    blend: Blend | None = None
+    fresh: Freshness | None = None
+    blend: Blending | None = None
     diversity: ByMMR | ByColumn | None = None
 
 
