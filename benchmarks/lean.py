@@ -32,6 +32,11 @@ from edgerec.files import write_bytes, write_json
 from edgerec.runtime.contents import read
 
 BUDGETS = {"first_answer_ms": 30.0, "resident_mb": 20.0, "idle_ms_per_s": 1.0}
+SAID = {
+    "first_answer_ms": "the first answer comes {:.1f} ms later",
+    "resident_mb": "{:.1f} MB more are resident",
+    "idle_ms_per_s": "an idle second takes {:.2f} ms of the processor",
+}
 HISTORY = 50
 REST = 1.0  # seconds
 BARE = """
@@ -161,11 +166,11 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     over, pair, ran = result["over_bare"], result["pair"], result["environment"]
     load = (ran["load_average"] or ["unknown"])[0]
-    said = "; ".join(f"{name} {over[name]:.2f} (budget {most:g})" for name, most in BUDGETS.items())
+    said = ", ".join(f"{SAID[name].format(over[name])} (budget {most:g})" for name, most in BUDGETS.items())
     rows = markdown(["process", "n", "first answer ms", "its CPU ms", "resident MB", "CPU ms in an idle second"], lines)
     return (
-        f"{rows}\n\nOver bare: {said}. Of two processes with the bundle open, each has {pair['resident_mb']:.1f} MB "
-        f"resident, and {pair['resident_mb'] - pair['proportional_mb']:.1f} MB of it are the other's. Medians of "
+        f"{rows}\n\nBeside the bare process {said}. Of two processes with the bundle open, each has "
+        f"{pair['resident_mb']:.1f} MB resident, and {pair['resident_mb'] - pair['proportional_mb']:.1f} MB of it are the other's. Medians of "
         f"{result['rounds']} fresh processes each, in turn; {ran['cpu']}, load average {load}.\n"
     )
 
