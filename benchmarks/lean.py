@@ -170,8 +170,8 @@ def table(result: Mapping[str, Any]) -> str:
     rows = markdown(["process", "n", "first answer ms", "its CPU ms", "resident MB", "CPU ms in an idle second"], lines)
     return (
         f"{rows}\n\nBeside the bare process {said}. Of two processes with the bundle open, each has "
-        f"{pair['resident_mb']:.1f} MB resident, and {pair['resident_mb'] - pair['proportional_mb']:.1f} MB of it are the other's. Medians of "
-        f"{result['rounds']} fresh processes each, in turn; {ran['cpu']}, load average {load}.\n"
+        f"{pair['resident_mb']:.1f} MB resident, and {pair['resident_mb'] - pair['proportional_mb']:.1f} MB of it are "
+        f"the other's. Medians of {result['rounds']} fresh processes each, in turn; {ran['cpu']}, load average {load}.\n"
     )
 
 
