@@ -165,13 +165,13 @@ def table(result: Mapping[str, Any]) -> str:
         for name, row in result["rows"].items()
     ]
     over, pair, ran = result["over_bare"], result["pair"], result["environment"]
-    load = (ran["load_average"] or ["unknown"])[0]
+    load, rounds = (ran["load_average"] or ["unknown"])[0], result["rounds"]
     said = ", ".join(f"{SAID[name].format(over[name])} (budget {most:g})" for name, most in BUDGETS.items())
     rows = markdown(["process", "n", "first answer ms", "its CPU ms", "resident MB", "CPU ms in an idle second"], lines)
     return (
         f"{rows}\n\nBeside the bare process {said}. Of two processes with the bundle open, each has "
-        f"{pair['resident_mb']:.1f} MB resident, and {pair['resident_mb'] - pair['proportional_mb']:.1f} MB of it are the other's. Medians of "
-        f"{result['rounds']} fresh processes each, in turn; {ran['cpu']}, load average {load}.\n"
+        f"{pair['resident_mb']:.1f} MB resident, and {pair['resident_mb'] - pair['proportional_mb']:.1f} MB of it are "
+        f"the other's. Medians of {rounds} fresh processes each, in turn; {ran['cpu']}, load average {load}.\n"
     )
 
 

@@ -57,6 +57,10 @@ COMMANDS = {
     "search": ("edgerec.runtime.commands", "Search the catalogue by text."),
     "similar": ("edgerec.runtime.commands", "Find the items nearest to one."),
     "explain": ("edgerec.runtime.commands", "Explain an item's place after a history, oldest first."),
+    "serve": (
+        "edgerec.runtime.serve_commands",
+        "Serve a bundle over HTTP; a new file under its name is taken without a pause.",
+    ),
     "demo": (
         "edgerec.export.commands",
         "Fetch, fine-tune, distill, export, verify, recommend and evaluate on ml-100k.",
