@@ -17,6 +17,15 @@ export const ARRAYS = {
   [BOOL]: Uint8Array,
 };
 
+const HALF = 10; // read as float32: JS has no arrays of it
+
+/** Return the number that IEEE 754 binary16 means by 16 bits. */
+function half(bits) {
+  const [sign, exponent, fraction] = [bits & 0x8000 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return exponent ? sign * (1 + fraction / 1024) * 2 ** (exponent - 15) : sign * fraction * 2 ** -24;
+}
+
 /** Yield the fields of a protobuf message; a value is a number, or a view of bytes. */
 function* fields(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -115,6 +124,7 @@ function readTensor(bytes) {
   const [type] = all(bytes, TENSOR.type);
   const [raw] = all(bytes, TENSOR.raw);
   const dims = numbers(bytes, TENSOR.dims);
+  if (type === HALF && raw) return { type: FLOAT, dims, data: Float32Array.from(new Uint16Array(raw.slice().buffer), half) };
   if (!ARRAYS[type]) throw new EdgerecError(`a tensor has ONNX type ${type}; expected one of ${Object.keys(ARRAYS)}`);
   if (!raw || !raw.length) {
     const field = { [FLOAT]: TENSOR.floats, [INT64]: TENSOR.int64s }[type] || TENSOR.int32s;

@@ -1,6 +1,6 @@
 /**
  * The ONNX operators that text encoders are made of, in plain JS: enough for the static student and for small BERTs,
- * in fp32 and in dynamic INT8. A tensor is {type, dims, data}; float results are float32, sums are doubles.
+ * in fp32 and in INT8. A tensor is {type, dims, data}; float results are float32, sums are doubles.
  */
 
 import { EdgerecError } from "./errors.js";
@@ -12,6 +12,12 @@ const tensor = (type, dims, data = new ARRAYS[type](count(dims))) => ({ type, di
 const axisOf = (axis, rank) => (axis < 0 ? axis + rank : axis);
 const values = (given) => Array.from(given.data);
 
+/** Run one operator, and put its results among the known tensors. */
+function compute(op, given, attributes, names, known) {
+  const made = OPERATORS[op](given, attributes);
+  (Array.isArray(made) ? made : [made]).forEach((one, place) => { known[names[place]] = one; });
+}
+
 /** A graph that runs here. */
 export class PlainGraph {
   /** @throws {EdgerecError} It has an operator that is not known here. */
@@ -22,7 +28,13 @@ export class PlainGraph {
       throw new EdgerecError(`plain JS does not know the operators ${unknown.join(", ")}; expected some of ` +
         `${Object.keys(OPERATORS).join(", ")}: use onnxruntime-web, or a static student`);
     }
-    [this._nodes, this._tensors, this.outputs] = [nodes, tensors, outputs];
+    // what constants alone decide, such as weights that are stored in INT8, is computed once
+    this._nodes = nodes.filter(({ op, inputs, outputs: names, attributes }) => {
+      if (!inputs.every((name) => name in tensors)) return true;
+      compute(op, inputs.map((name) => tensors[name]), attributes, names, tensors);
+      return false;
+    });
+    [this._tensors, this.outputs] = [tensors, outputs];
   }
 
   /** Run once; feeds and results are as OrtGraph's. */
@@ -34,8 +46,7 @@ export class PlainGraph {
         : tensor(INT64, dims, Float64Array.from(data));
     }
     for (const { op, inputs, outputs, attributes } of this._nodes) {
-      const made = OPERATORS[op](inputs.map((name) => known[name]), attributes);
-      (Array.isArray(made) ? made : [made]).forEach((one, place) => { known[outputs[place]] = one; });
+      compute(op, inputs.map((name) => known[name]), attributes, outputs, known);
     }
     const results = {};
     for (const name of this.outputs) results[name] = known[name];

@@ -181,7 +181,7 @@ def bert(small_bert: Path) -> bytes:
     return export_fp32(ItemEncoder(Pooled(), cold, shared=False).eval(), len(WORDS))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8-dynamic", "int8-static"])
+@pytest.mark.parametrize("precision", ["int8-weights", "fp32", "int8-dynamic", "int8-static"])
 def test_plain_js_computes_a_bert(
     precision: str, bert: bytes, make_tower: Callable[..., Tower], write: Callable[..., Path], in_browser: Ask
 ) -> None:
