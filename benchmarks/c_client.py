@@ -95,18 +95,19 @@ class Client:
         """Close the bundle."""
         self.c.edgerec_close(self.handle)
 
-    def item(self, row: int) -> tuple[str, str] | None:
-        """Return an item's id and title, or None where there is no such row."""
-        texts = [get(self.handle, ctypes.c_int64(row)) for get in (self.c.edgerec_item_id, self.c.edgerec_item_title)]
-        return None if not texts[0].bytes else tuple(ctypes.string_at(one.bytes, one.size).decode() for one in texts)
+    def item(self, row: int) -> tuple[str, str]:
+        """Return an item's id and title; both are empty where there is no such row."""
+        parts = [get(self.handle, ctypes.c_int64(row)) for get in (self.c.edgerec_item_id, self.c.edgerec_item_title)]
+        item, title = (ctypes.string_at(one.bytes, one.size).decode() if one.bytes else "" for one in parts)
+        return item, title
 
     def asking(self, ids: Sequence[str], k: int = K, seen: int = AS_EXPORTED, skip: bool = False) -> Callable[[], Any]:
-        """Return a function that answers a history, float32 [found] scores and int64 [found] rows; its calls are C's."""
+        """Return a function that answers a history as int64 [found] rows and float32 [found] scores, all in C."""
         names = (ctypes.c_char_p * len(ids))(*(one.encode() for one in ids))
         history, items = np.zeros(len(ids), np.int64), np.zeros(k, np.int64)
         scores, known, found = np.zeros(k, np.float32), ctypes.c_size_t(), ctypes.c_size_t()
         size, most = ctypes.c_size_t(len(ids)), ctypes.c_size_t(k)
-        rows, returned, values = (ctypes.c_void_p(array.ctypes.data) for array in (history, items, scores))
+        rows, returned, values = (array.ctypes.data_as(ctypes.c_void_p) for array in (history, items, scores))
         ends = ctypes.byref(known), ctypes.byref(found)
 
         def ask() -> Any:
@@ -114,13 +115,12 @@ class Client:
             self.done(self.c.edgerec_recommend(self.handle, rows, known, most, seen, returned, values, ends[1]))
             return items[: found.value], scores[: found.value]
 
-        ask.arrays = history  # type: ignore[attr-defined]  # its memory must live as long as the function
         return ask
 
     def recommend(self, ids: Sequence[str], k: int = K, **options: Any) -> list[tuple[str, float]]:
         """Return the best items and their scores."""
         rows, scores = self.asking(ids, k, **options)()
-        return [((self.item(row) or ("", ""))[0], score) for row, score in zip(rows.tolist(), scores.tolist())]
+        return [(self.item(row)[0], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
 
     def verify(self) -> tuple[int, float]:
         """Return how many golden requests were answered, and the largest difference of a score."""

@@ -44,10 +44,10 @@
 
 enum {
     FORMAT_VERSION = 1,
-    ORT_API = 17,               /* of onnxruntime 1.17, the oldest that edgerec supports */
-    MOST_MEMBERS = 64,          /* a bundle has about 20 */
+    ORT_API = 17,      /* of onnxruntime 1.17, the oldest that edgerec supports */
+    MOST_MEMBERS = 64, /* a bundle has about 20 */
     MOST_TABLES = 6,
-    MOST_STATES = 64,           /* recencies */
+    MOST_STATES = 64, /* recencies */
     MOST_DIMENSIONS = 1 << 14,
     MOST_ROWS = INT32_MAX,
     MOST_GOLDEN = 256,          /* items of a golden request; exporters ask for 10 */
@@ -90,36 +90,36 @@ typedef struct OrtShape OrtShape; /* OrtTensorTypeAndShapeInfo */
 typedef void(ORT_CALL *Slot)(void);
 
 /* What is needed of struct OrtApi in onnxruntime_c_api.h, a table that only ever grows at its end: slot and function. */
-#define ORT_FUNCTIONS(F)                                                                                              \
-    F(2, const char *, GetErrorMessage, (const OrtStatus *status))                                                    \
-    F(3, OrtStatus *, CreateEnv, (int level, const char *name, OrtEnv **made))                                        \
-    F(8, OrtStatus *, CreateSessionFromArray,                                                                         \
-      (const OrtEnv *env, const void *model, size_t size, const OrtSessionOptions *options, OrtSession **made))       \
-    F(9, OrtStatus *, Run,                                                                                            \
-      (OrtSession * session, const void *options, const char *const *input_names, const OrtValue *const *inputs,      \
-       size_t n_inputs, const char *const *output_names, size_t n_outputs, OrtValue **outputs))                       \
-    F(10, OrtStatus *, CreateSessionOptions, (OrtSessionOptions * *made))                                             \
-    F(22, OrtStatus *, SetSessionLogSeverityLevel, (OrtSessionOptions * options, int level))                          \
-    F(24, OrtStatus *, SetIntraOpNumThreads, (OrtSessionOptions * options, int threads))                              \
-    F(25, OrtStatus *, SetInterOpNumThreads, (OrtSessionOptions * options, int threads))                              \
-    F(49, OrtStatus *, CreateTensorWithDataAsOrtValue,                                                                \
-      (const OrtMemoryInfo *memory, void *data, size_t size, const int64_t *shape, size_t rank, int type,             \
-       OrtValue **made))                                                                                              \
-    F(51, OrtStatus *, GetTensorMutableData, (OrtValue * value, void **data))                                         \
-    F(60, OrtStatus *, GetTensorElementType, (const OrtShape *shape, int *type))                                      \
-    F(64, OrtStatus *, GetTensorShapeElementCount, (const OrtShape *shape, size_t *count))                            \
-    F(65, OrtStatus *, GetTensorTypeAndShape, (const OrtValue *value, OrtShape **made))                               \
-    F(69, OrtStatus *, CreateCpuMemoryInfo, (int allocator, int type, OrtMemoryInfo **made))                          \
-    F(92, void, ReleaseEnv, (OrtEnv * env))                                                                           \
-    F(93, void, ReleaseStatus, (OrtStatus * status))                                                                  \
-    F(94, void, ReleaseMemoryInfo, (OrtMemoryInfo * memory))                                                          \
-    F(95, void, ReleaseSession, (OrtSession * session))                                                               \
-    F(96, void, ReleaseValue, (OrtValue * value))                                                                     \
-    F(99, void, ReleaseTensorTypeAndShapeInfo, (OrtShape * shape))                                                    \
-    F(100, void, ReleaseSessionOptions, (OrtSessionOptions * options))                                                \
-    F(130, OrtStatus *, AddSessionConfigEntry, (OrtSessionOptions * options, const char *key, const char *value))     \
-    F(150, OrtStatus *, AddInitializer, (OrtSessionOptions * options, const char *name, const OrtValue *value))       \
-    F(210, OrtStatus *, AddExternalInitializers,                                                                      \
+#define ORT_FUNCTIONS(F)                                                                                          \
+    F(2, const char *, GetErrorMessage, (const OrtStatus *status))                                                \
+    F(3, OrtStatus *, CreateEnv, (int level, const char *name, OrtEnv **made))                                    \
+    F(8, OrtStatus *, CreateSessionFromArray,                                                                     \
+      (const OrtEnv *env, const void *model, size_t size, const OrtSessionOptions *options, OrtSession **made))   \
+    F(9, OrtStatus *, Run,                                                                                        \
+      (OrtSession * session, const void *options, const char *const *input_names, const OrtValue *const *inputs,  \
+       size_t n_inputs, const char *const *output_names, size_t n_outputs, OrtValue **outputs))                   \
+    F(10, OrtStatus *, CreateSessionOptions, (OrtSessionOptions * *made))                                         \
+    F(22, OrtStatus *, SetSessionLogSeverityLevel, (OrtSessionOptions * options, int level))                      \
+    F(24, OrtStatus *, SetIntraOpNumThreads, (OrtSessionOptions * options, int threads))                          \
+    F(25, OrtStatus *, SetInterOpNumThreads, (OrtSessionOptions * options, int threads))                          \
+    F(49, OrtStatus *, CreateTensorWithDataAsOrtValue,                                                            \
+      (const OrtMemoryInfo *memory, void *data, size_t size, const int64_t *shape, size_t rank, int type,         \
+       OrtValue **made))                                                                                          \
+    F(51, OrtStatus *, GetTensorMutableData, (OrtValue * value, void **data))                                     \
+    F(60, OrtStatus *, GetTensorElementType, (const OrtShape *shape, int *type))                                  \
+    F(64, OrtStatus *, GetTensorShapeElementCount, (const OrtShape *shape, size_t *count))                        \
+    F(65, OrtStatus *, GetTensorTypeAndShape, (const OrtValue *value, OrtShape **made))                           \
+    F(69, OrtStatus *, CreateCpuMemoryInfo, (int allocator, int type, OrtMemoryInfo **made))                      \
+    F(92, void, ReleaseEnv, (OrtEnv * env))                                                                       \
+    F(93, void, ReleaseStatus, (OrtStatus * status))                                                              \
+    F(94, void, ReleaseMemoryInfo, (OrtMemoryInfo * memory))                                                      \
+    F(95, void, ReleaseSession, (OrtSession * session))                                                           \
+    F(96, void, ReleaseValue, (OrtValue * value))                                                                 \
+    F(99, void, ReleaseTensorTypeAndShapeInfo, (OrtShape * shape))                                                \
+    F(100, void, ReleaseSessionOptions, (OrtSessionOptions * options))                                            \
+    F(130, OrtStatus *, AddSessionConfigEntry, (OrtSessionOptions * options, const char *key, const char *value)) \
+    F(150, OrtStatus *, AddInitializer, (OrtSessionOptions * options, const char *name, const OrtValue *value))   \
+    F(210, OrtStatus *, AddExternalInitializers,                                                                  \
       (OrtSessionOptions * options, const char *const *names, const OrtValue *const *values, size_t count))
 
 typedef struct {
@@ -528,7 +528,7 @@ static const char *locate(edgerec *r, const uint8_t *entry, const uint8_t *end, 
     size_t names = u16(local + 26), start = LOCAL_SIZE + names + u16(local + 28);
     if (start > room - offset || size > room - offset - start) return refuse(r, "%s", outside);
     bool agree = u32(local) == 0x04034b50 && memcmp(local + 6, entry + 8, 4) == 0 && /* flags, method */
-                 memcmp(local + 14, entry + 16, 14) == 0 &&                         /* crc, sizes, name's length */
+                 memcmp(local + 14, entry + 16, 14) == 0 &&                          /* crc, sizes, name's length */
                  memcmp(local + LOCAL_SIZE, made->name.at, names) == 0;
     if (!agree) return refuse(r, "has a member with two headers that disagree");
     made->data = span_of(local + start, size);
@@ -636,7 +636,8 @@ static const char *check_manifest(edgerec *r)
     if (!manifest || left(manifest->data) > LARGEST_MANIFEST || !is_json(manifest->data)) {
         return refuse(r, "has no manifest of strict JSON");
     }
-    bool numbered = json_find(manifest->data, "format_version", &version) && json_count(version, 1, FORMAT_VERSION, &format);
+    bool numbered =
+        json_find(manifest->data, "format_version", &version) && json_count(version, 1, FORMAT_VERSION, &format);
     if (!numbered) return refuse(r, "has a format version that is not 1, or none (a newer one needs a newer edgerec)");
     if (!json_find(manifest->data, "members", &members)) return refuse(r, "has a manifest without members");
     for (; json_next(&members, &name, &entry); listed++) {
@@ -683,15 +684,15 @@ static const char *sized(const edgerec *r, const char *name, uint64_t size, Span
     return NULL;
 }
 
-enum { FLOAT = 1, INT8 = 3, INT64 = 7 }; /* ONNXTensorElementDataType */
+enum { FLOATS = 1, INT8S = 3, INT64S = 7 }; /* ONNXTensorElementDataType */
 
 static const char *add_table(edgerec *r, const char *name, int type)
 {
     Table *table = &r->tables[r->n_tables++];
-    int64_t n = r->n_items + 1, d = type == INT8 ? (int64_t)r->embedding_size : 1;
-    *table = (Table){.name = name, .type = type, .shape = {type == INT8 ? d : n, n}, .rank = type == INT8 ? 2 : 1};
-    const char *error = sized(r, name, (uint64_t)n * (uint64_t)d * (type == INT8 ? 1 : sizeof(float)), &table->data);
-    if (error || type == INT8) return error;
+    int64_t n = r->n_items + 1, d = type == INT8S ? (int64_t)r->embedding_size : 1;
+    *table = (Table){.name = name, .type = type, .shape = {type == INT8S ? d : n, n}, .rank = type == INT8S ? 2 : 1};
+    const char *error = sized(r, name, (uint64_t)n * (uint64_t)d * (type == INT8S ? 1 : sizeof(float)), &table->data);
+    if (error || type == INT8S) return error;
     const float *values = (const float *)(const void *)table->data.at;
     for (int64_t row = 1; row < n; row++) {
         if (!isfinite(values[row])) return refuse(r, UNUSABLE "%s is not finite", name);
@@ -736,8 +737,8 @@ static const char *read_contents(edgerec *r)
     static const struct {
         const char *name;
         int type;
-    } tables[MOST_TABLES] = {{"bias.f32", FLOAT},   {"popularity.f32", FLOAT}, {"item_out.scale", FLOAT},
-                             {"item_out.i8", INT8}, {"item_in.scale", FLOAT},  {"item_in.i8", INT8}};
+    } tables[MOST_TABLES] = {{"bias.f32", FLOATS},   {"popularity.f32", FLOATS}, {"item_out.scale", FLOATS},
+                             {"item_out.i8", INT8S}, {"item_in.scale", FLOATS},  {"item_in.i8", INT8S}};
     const char *error = read_model(r);
     size_t count = r->shared ? MOST_TABLES - 2 : MOST_TABLES; /* one table may serve history and candidates */
     for (size_t i = 0; !error && i < count; i++) error = add_table(r, tables[i].name, tables[i].type);
@@ -891,12 +892,14 @@ static const char *load_ort(edgerec *r, const char *library)
     int major = 0, minor = 0;
     if (!base) {
         return fail("%s cannot be loaded as onnxruntime; expected its shared library, 1.%d or later, for this machine: "
-                    "install it", library, ORT_API);
+                    "install it",
+                    library, ORT_API);
     }
     r->ort_version = base->GetVersionString();
     bool known = sscanf(r->ort_version, "%d.%d", &major, &minor) == 2 && major == 1 && minor >= ORT_API;
     const Slot *slots = known ? base->GetApi(ORT_API) : NULL;
-    if (!slots) return fail("%s is onnxruntime %s; expected 1.%d or a later 1.x: install it", library, r->ort_version, ORT_API);
+    if (!slots)
+        return fail("%s is onnxruntime %s; expected 1.%d or a later 1.x: install it", library, r->ort_version, ORT_API);
 #define FILL(slot, type, name, arguments) r->ort.name = (type(ORT_CALL *) arguments)slots[slot];
     ORT_FUNCTIONS(FILL)
 #undef FILL
@@ -963,7 +966,7 @@ static const char *make_no_state(edgerec *r)
     size_t size = r->states * r->embedding_size;
     const int64_t shape[] = {1, (int64_t)r->states, (int64_t)r->embedding_size};
     r->zeros = calloc(size, sizeof *r->zeros);
-    return r->zeros ? tensor(r, r->zeros, size * sizeof *r->zeros, shape, COUNT(shape), FLOAT, &r->no_state)
+    return r->zeros ? tensor(r, r->zeros, size * sizeof *r->zeros, shape, COUNT(shape), FLOATS, &r->no_state)
                     : fail("out of memory");
 }
 
@@ -1030,11 +1033,6 @@ static const char *sort_ids(edgerec *r)
     }
     free(ids);
     return NULL;
-}
-
-const char *edgerec_ort_version(const edgerec *recommender)
-{
-    return recommender->ort_version;
 }
 
 int64_t edgerec_items(const edgerec *recommender)
@@ -1114,15 +1112,16 @@ static const char *run(const edgerec *r, Request *request)
     const int64_t shape[] = {1, request->n}, one[] = {1};
     size_t size = (size_t)request->n * sizeof *request->history;
     OrtValue **values = request->inputs;
-    const char *error = tensor(r, request->history, size, shape, COUNT(shape), INT64, &values[HISTORY]);
-    error = error ? error : tensor(r, &request->k, sizeof request->k, one, COUNT(one), INT64, &values[K]);
+    const char *error = tensor(r, request->history, size, shape, COUNT(shape), INT64S, &values[HISTORY]);
+    error = error ? error : tensor(r, &request->k, sizeof request->k, one, COUNT(one), INT64S, &values[K]);
     if (!error && request->exclude) {
-        error = tensor(r, request->history, size, shape, COUNT(shape), INT64, &values[EXCLUDE]);
+        error = tensor(r, request->history, size, shape, COUNT(shape), INT64S, &values[EXCLUDE]);
     }
     const OrtValue *const given[INPUTS] = {values[HISTORY], r->no_state, values[K], values[EXCLUDE]};
     size_t n_inputs = request->exclude ? INPUTS : EXCLUDE;
-    return error ? error
-                 : checked(r, r->ort.Run(r->session, NULL, inputs, given, n_inputs, outputs, OUTPUTS, request->outputs));
+    return error
+               ? error
+               : checked(r, r->ort.Run(r->session, NULL, inputs, given, n_inputs, outputs, OUTPUTS, request->outputs));
 }
 
 /* The numbers of an output, if it has the type and as many as are expected, or if that is 0, up to k. */
@@ -1160,8 +1159,8 @@ static const char *take(const edgerec *r, const Request *request, int64_t *items
 {
     const void *rows = NULL, *values = NULL;
     size_t n_rows = 0, n_values = 0;
-    const char *error = output(r, request, ITEMS, INT64, &rows, &n_rows);
-    error = error ? error : output(r, request, SCORES, FLOAT, &values, &n_values);
+    const char *error = output(r, request, ITEMS, INT64S, &rows, &n_rows);
+    error = error ? error : output(r, request, SCORES, FLOATS, &values, &n_values);
     if (!error && (n_rows != n_values || n_rows > (size_t)request->k)) {
         error = refuse(r, "has a %s that answers %zu items with %zu scores", GRAPH, n_rows, n_values);
     }
@@ -1267,8 +1266,8 @@ static bool agrees(const Golden *golden, double tolerance, double *difference)
         double own = place < n ? golden->expected[place] : last;
         bool missing = place_of(golden->got, n, golden->items[i]) == n && expected - last > tolerance;
         bool twice = place_of(golden->got, n, golden->got[i]) < i;
-        bool near = fabs(score - own) <= tolerance && fabs(own - expected) <= tolerance;
-        if (!near || missing || twice) return false;
+        bool close = fabs(score - own) <= tolerance && fabs(own - expected) <= tolerance;
+        if (!close || missing || twice) return false;
         if (fabs(score - expected) > *difference) *difference = fabs(score - expected);
     }
     return golden->found == n;
@@ -1290,7 +1289,8 @@ static const char *replay(const edgerec *r, Span request, double tolerance, size
     }
     if (!error && !agrees(&golden, tolerance, difference)) {
         error = fail("%s: golden request %zu is answered otherwise here than where it was exported; do not use it on "
-                     "this device: update onnxruntime, or export for this target", r->path, number);
+                     "this device: update onnxruntime, or export for this target",
+                     r->path, number);
     }
     free(golden.history);
     return error;

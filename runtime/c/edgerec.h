@@ -59,9 +59,6 @@ const char *edgerec_open(const char *path, const char *ort_library, int threads,
 /* Close a bundle, when no thread uses it any more. NULL is allowed. */
 void edgerec_close(edgerec *recommender);
 
-/* The version of the loaded onnxruntime, such as "1.17.0". It belongs to onnxruntime. */
-const char *edgerec_ort_version(const edgerec *recommender);
-
 /* The number of items. */
 int64_t edgerec_items(const edgerec *recommender);
 
