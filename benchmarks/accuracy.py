@@ -13,9 +13,8 @@ from edgerec.errors import EdgerecError
 from edgerec.files import sha256
 from edgerec.interactions import Dataset, IntArray, Split
 from edgerec.metrics import summarise
-from edgerec.runtime.contents import Contents, read
-from edgerec.runtime.layout import Tower
-from edgerec.runtime.reference import golden_request
+from edgerec.runtime.contents import read
+from edgerec.runtime.reference import golden_request, tower_of
 from edgerec.runtime.verify import verify
 
 K = 10
@@ -37,37 +36,13 @@ def overlap(answers: Sequence[Sequence[str]], reference: Sequence[Sequence[str]]
     return float(np.mean([len({*one} & {*other}) / len(other) if other else 1.0 for one, other in pairs]))
 
 
-def tower(contents: Contents) -> Tower:
-    """Return an exported tower as the float64 reference wants it; its tables are what the file holds."""
-
-    def table(name: str) -> Any:
-        codes, scale = contents.external[f"{name}.i8"].T[1:], contents.external[f"{name}.scale"][1:]
-        return codes.astype(np.float32) * scale[:, None]
-
-    model, n = contents.model, contents.n_items
-    return Tower(
-        decays=contents.decays,
-        mix=np.array(model["mix"], np.float32),
-        scale=model["scale"],
-        item_out=table("item_out"),
-        item_in=None if model["shared"] else table("item_in"),
-        bias=contents.external["bias.f32"][1:],
-        popularity=contents.external["popularity.f32"][1:],
-        text=contents.text_codes[1:] * contents.text_scale[1:, None],
-        ids=[contents.ids[row] for row in range(n)],
-        titles=[contents.titles[row] for row in range(n)],
-        repeat_decays=contents.repeat_decays,
-        repeat_weights=contents.repeat_weights,
-    )
-
-
 def reference_answers(path: Path, histories: Sequence[Sequence[str]]) -> list[list[str]]:
     """Answer histories with a bundle's tables in float64, event by event."""
     contents = read(Bundle(path))
-    exact, rows, masked = tower(contents), contents.rows, contents.model["mask_seen"]
+    exact, rows = tower_of(contents), contents.rows
     found = []
     for history in histories:
-        answer = golden_request(exact, [rows[item] for item in history], masked, K)
+        answer = golden_request(exact, [rows[item] for item in history], exact.mask_seen, K)
         found.append([contents.ids[row - 1] for row in answer["items"]])
     return found
 

@@ -7,10 +7,11 @@ A subject is a class, named ``module:Class`` or ``file.py:Class``, made in a new
     close()            let go
 
 A request is a JSON value: for ``recommend`` and ``session`` a list of item ids, oldest first; for ``encode`` and
-``search`` a text. The answer is a list of item ids, best first, or for ``encode`` a vector. Three methods are optional:
+``search`` a text. The answer is a list of item ids, best first, or for ``encode`` a vector. Four methods are optional:
 ``run_batch(requests)`` answers several at once; ``observe(requests)`` lets sessions take in all events but the last of
-each history before the clock starts; ``stages()`` yields the names and functions that ``prepare`` consists of, so that
-a cold start can be split.
+each history before the clock starts; ``clock()`` tells nanoseconds in place of this process's clock, where an answer
+comes from another one and its way must not count; ``stages()`` yields the names and functions that ``prepare`` consists
+of, so that a cold start can be split.
 
 A peer's file needs numpy and nothing of edgerec but this module; it runs in the interpreter that ``--peer`` names.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,6 +100,12 @@ def observe(subject: Subject, kind: str, requests: Sequence[Any]) -> None:
     own: Callable[[Sequence[Any]], None] | None = getattr(subject, "observe", None)
     if own and kind == "session":
         own(requests)
+
+
+def clock(subject: Subject) -> Callable[[], int]:
+    """Return what tells a subject's nanoseconds."""
+    own: Callable[[], int] = getattr(subject, "clock", time.perf_counter_ns)
+    return own
 
 
 def stages(subject: Subject) -> Iterator[tuple[str, Callable[[], object]]]:

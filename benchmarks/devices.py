@@ -10,22 +10,25 @@ from pathlib import Path
 from edgerec.benchmarks import jetson
 from edgerec.benchmarks.adapters import KINDS, Empty
 from edgerec.benchmarks.harness import Target
+from edgerec.benchmarks.web_subject import KINDS as WEB_KINDS
+from edgerec.benchmarks.web_subject import WebSubject
 from edgerec.bundle import Bundle
 from edgerec.errors import UsageError
 
 BUNDLE_DEVICES = {
     "cpu-ort": "edgerec.benchmarks.subjects:BundleSubject",
-    "openvino": "edgerec.benchmarks.subjects:OpenvinoSubject",
+    "openvino": "edgerec.export.openvino_subject:OpenvinoSubject",  # named, not imported, as torch's below
 }
 TORCH = "edgerec.export.torch_subject:TorchSubject"  # named, not imported: torch belongs into that cell's process alone
 TORCH_DEVICES = {"cpu-torch": "cpu", "cuda-torch": "cuda"}
 MISSING = {
     "cuda-ort": "this version opens bundles on onnxruntime's CPU provider only",
     "tensorrt": "this benchmark drives no engine yet; trtexec times what `edgerec export --target tensorrt` makes",
-    "web": "this benchmark drives no browser; benchmarks/run_web.py times the bundle in one",
 }
+WEB = "web"  # headless Chromium
+WEB_ENGINES = ("onnxruntime", "plain")
 JETSON = "jetson"  # cpu-ort on the board itself
-DEVICES = (*BUNDLE_DEVICES, *TORCH_DEVICES, *MISSING, JETSON)
+DEVICES = (*BUNDLE_DEVICES, WEB, *TORCH_DEVICES, *MISSING, JETSON)
 TORCH_MODES = ("eager", "compiled")
 
 
@@ -72,6 +75,13 @@ def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int) -> 
         options = {"bundle": str(path), "threads": threads}
         return [Target(name, device, BUNDLE_DEVICES[device], kinds, options, path, precision(path))]
     found = []
+    if device == WEB:
+        where = f"{WebSubject.__module__}:{WebSubject.__name__}"
+        own = tuple(kind for kind in kinds if kind in WEB_KINDS)
+        for engine in WEB_ENGINES:
+            options = {"bundle": str(path), "engine": engine}
+            found.append(Target(f"{name}, {engine}", device, where, own, options, path, precision(path)))
+        return found
     for mode in TORCH_MODES:
         options = {"folder": str(path), "threads": threads, "mode": mode, "device": TORCH_DEVICES[device]}
         own = tuple(kind for kind in kinds if kind != "session")  # torch keeps no state between requests

@@ -32,6 +32,7 @@ EXTRAS = {
     "export": ("onnx", "onnx-ir", "nncf", "optimum-onnx"),
     "figures": ("matplotlib",),
     "openvino": ("openvino",),
+    "serve": ("msgspec", "prometheus-client", "starlette", "uvicorn"),
     "sign": ("cryptography",),
     "tensorrt": ("tensorrt",),
 }

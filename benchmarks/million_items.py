@@ -4,8 +4,9 @@
 
 The catalogue is drawn around a bundle's own item vectors, brought to 64 dimensions by their principal axes, with noise;
 queries are user vectors of the beginnings of its golden histories. Beside exact fp32 (numpy) and INT8 (the operators of
-the shipped graph) stand signs of 64 bits whose best R by Hamming distance are rescored in INT8, and product
-quantization (faiss, where it is installed). One thread, interleaved; recall is of the exact ten best.
+the shipped graph) stand the index of ``--index usearch``, signs of 64 bits whose best R by Hamming distance are
+rescored in INT8, and product quantization (faiss, where it is installed). One thread, interleaved; recall is of the
+exact ten best.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from edgerec.benchmarks.timer import measure
 from edgerec.errors import UsageError, require
 from edgerec.files import write_bytes, write_json
 from edgerec.runtime import Recommender
+from edgerec.runtime.contents import Contents, Strings
 from edgerec.runtime.exact import row_products
-from edgerec.runtime.layout import LIMB, FloatArray, quantize_rows
+from edgerec.runtime.layout import LIMB, FloatArray, quantize_rows, with_padding
+from edgerec.runtime.nearest import Nearest, build
 from edgerec.runtime.verify import read_goldens
 
 K = 10
@@ -123,6 +126,24 @@ def two_limbs(query: FloatArray) -> tuple[FloatArray, NDArray[np.uint8]]:
     return np.array([[coarse, fine]], np.float32), limbs.astype(np.uint8)
 
 
+def indexed(items: FloatArray) -> Method:
+    """Return the shipped index, whose candidates are rescored in INT8."""
+    codes, scale = quantize_rows(with_padding(items))
+    zeros, nothing = np.zeros(len(codes), np.float32), Strings(memoryview(b""), memoryview(b""))
+    model = {"n_items": len(items), "embedding_size": D, "mix": [1.0], "scale": 1.0, "repeat_decays": []}
+    external: dict[str, NDArray[Any]] = {
+        "item_out.i8": np.ascontiguousarray(codes.T),
+        "item_out.scale": scale,
+        "bias.f32": zeros,
+    }
+    contents = Contents(model, external, codes, scale, nothing, nothing, None)
+    index = build(contents)
+    found = Nearest(contents, index)
+    none, memory = np.zeros(0, np.int64), (np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
+    size = len(index.save()) + codes.nbytes + scale.nbytes
+    return Method(size, lambda query: found.rank(query[None], K, none, memory).rows - 1)
+
+
 def rescored(items: FloatArray, seed: int) -> Iterator[tuple[str, Method]]:
     """Yield 64 signs per item, whose best R by Hamming distance are rescored in INT8, by name.
 
@@ -165,6 +186,8 @@ def product_quantized(items: FloatArray, seed: int) -> Iterator[tuple[str, Metho
 def compare(items: FloatArray, queries: FloatArray, rounds: int, seed: int) -> list[dict[str, Any]]:
     """Return a row per method: bytes, latency of a query and recall of the exact ten best."""
     methods = {"fp32": exact(items), "INT8, exact": integer(items)}
+    if importlib.util.find_spec("usearch") is not None:
+        methods["usearch, rescored"] = indexed(items)
     methods |= {**dict(rescored(items, seed)), **dict(product_quantized(items, seed))}
     truth = [set(methods["fp32"].search(query).tolist()) for query in queries]
 

@@ -27,6 +27,7 @@ BATCH = 32  # samples of an offline query
 KEPT = 256  # answers kept of a run, to be compared with the accuracy run's (MLPerf's TEST01)
 SPIN = 200e-6  # seconds before an arrival that are not slept: a timer wakes up late
 SEARCHES = 8  # halvings of a server's rate
+TRIES = 2  # of a rate: what else the machine did in one second must not lower the rate for good
 NANO = 1e-9
 
 Ask = Callable[[Sequence[Any]], Sequence[Any]]
@@ -187,6 +188,8 @@ def server(ask: Ask, inputs: Sequence[Any], plan: Plan, watch: Watch) -> Run:
 def search(ask: Ask, inputs: Sequence[Any], plan: Plan, watch: Watch) -> Run:
     """Halve between rates to find the highest whose p99 holds the bound; the run that held at it is returned.
 
+    A rate that does not hold is tried once more, with other arrivals.
+
     Rates are between none and the inverse of the mean service time, above which a queue grows without end. Where no
     rate holds, the slowest one tried is returned, with ``holds`` false.
     """
@@ -195,10 +198,13 @@ def search(ask: Ask, inputs: Sequence[Any], plan: Plan, watch: Watch) -> Run:
     low, best, tried = 0.0, None, []
     for _ in range(SEARCHES):
         rate = (low + high) / 2
-        found = server(ask, inputs, replace(plan, rate=rate), watch)
-        p99_ms = float(np.percentile(found.latencies, 99, method="inverted_cdf")) * 1e3
-        holds = p99_ms <= plan.bound_ms
-        tried.append({"rate": rate, "p99_ms": p99_ms, "holds": holds})
+        for attempt in range(TRIES):
+            found = server(ask, inputs, replace(plan, rate=rate, schedule_seed=plan.schedule_seed + attempt), watch)
+            p99_ms = float(np.percentile(found.latencies, 99, method="inverted_cdf")) * 1e3
+            holds = p99_ms <= plan.bound_ms
+            tried.append({"rate": rate, "p99_ms": p99_ms, "holds": holds})
+            if holds:
+                break
         if holds:
             low, best = rate, found
         else:

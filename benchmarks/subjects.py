@@ -1,14 +1,13 @@
-"""The shipped file as a subject: on onnxruntime's CPU, and on OpenVINO through the same runtime."""
+"""The shipped file as a subject, on onnxruntime's CPU."""
 
 from __future__ import annotations
 
 import importlib
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgerec.benchmarks.adapters import K, NotHere
+from edgerec.benchmarks.adapters import K
 
 if TYPE_CHECKING:
     from edgerec.runtime.recommender import Recommendation, Recommender
@@ -72,55 +71,6 @@ class BundleSubject:
     def encode(self, text: str) -> Any:
         """Return a text's vector; tokenization is inside."""
         return self.recommender.encoder.encode([text]).text[0]
-
-
-class OpenvinoSubject(BundleSubject):
-    """The same runtime with its two sessions on OpenVINO's CPU plugin."""
-
-    def _graphs(self) -> None:
-        try:
-            importlib.import_module("openvino")
-        except ImportError as error:
-            raise NotHere(f"openvino is not installed ({error})") from error
-        super()._graphs()
-        from edgerec.runtime.layout import ENCODER, GRAPH
-
-        with tempfile.TemporaryDirectory() as folder:
-            for name in self._bundle.manifest["members"]:
-                (Path(folder) / name).write_bytes(self._bundle[name])
-            self.recommender.ranker._session = OpenvinoSession(Path(folder) / GRAPH, self.threads)
-            self.recommender.encoder.__dict__["_session"] = OpenvinoSession(Path(folder) / ENCODER, self.threads)
-
-
-class OpenvinoSession:
-    """What the runtime asks of an onnxruntime session: ``run``.
-
-    Raises:
-        NotHere: OpenVINO cannot compile the graph.
-    """
-
-    def __init__(self, graph: Path, threads: int) -> None:
-        openvino = importlib.import_module("openvino")
-
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-        try:
-            core = openvino.Core()
-            self._request = core.compile_model(core.read_model(graph), "CPU", hints).create_infer_request()
-        except RuntimeError as error:
-            raise NotHere(f"openvino {openvino.__version__} cannot compile {graph.name}: {lines_end(error)}") from error
-        self._names = {name for port in self._request.model_inputs for name in port.names}
-
-    def run(self, outputs: Sequence[str], feed: Mapping[str, Any]) -> list[Any]:
-        """Return outputs by name."""
-        if lost := feed.keys() - self._names:
-            raise NotHere(f"openvino's reader folds the graph's inputs {', '.join(sorted(lost))} away")
-        found = self._request.infer(dict(feed))
-        return [found[name] for name in outputs]
-
-
-def lines_end(error: Exception) -> str:
-    """Return the last line of an error that says anything."""
-    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def ids(found: list[Recommendation]) -> list[str]:

@@ -34,7 +34,7 @@ def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Pla
     meter, joules = machine.Meter(), power.Meter(sensor) if sensor else None
     if joules:
         joules.start()
-    found = run(adapters.asker(subject), inputs, plan)
+    found = run(adapters.asker(subject), inputs, plan, Watch(adapters.clock(subject)))
     if joules:
         joules.stop()
     milliseconds = found.latencies * 1e3
@@ -133,7 +133,7 @@ def perform(task: Mapping[str, Any]) -> dict[str, Any]:
             subject.prepare()
             adapters.observe(subject, kind, inputs)
             different = [json.loads(one) for one in dict.fromkeys(map(json.dumps, inputs))]
-            found = repeats(subject.run_one, different, Watch())
+            found = repeats(subject.run_one, different, Watch(adapters.clock(subject)))
         elif task["task"] == "answers":
             found = answers(subject, kind, inputs)
         else:

@@ -132,6 +132,11 @@ class Bundle:
             raise self._refusal(f"has no member {name!r}", f"it has {', '.join(self._members)}")
         return self._members[name]
 
+    @property
+    def file(self) -> memoryview:
+        """The whole file's bytes, as they were checked: another file may have its name by now."""
+        return memoryview(self._map)
+
     def release(self) -> None:
         """Give the memory of what was read so far back to the system; the next use reads it from the file again."""
         if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows

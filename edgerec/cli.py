@@ -37,6 +37,10 @@ COMMANDS = {
         "edgerec.export.commands",
         "Measure a model's file in every precision, and write the best one within an accuracy budget.",
     ),
+    "run-kit": (
+        "edgerec.export.commands",
+        "Open a TensorRT kit by the best way there is here, and replay its golden requests.",
+    ),
     "keygen": ("edgerec.signing_commands", "Make a pair of Ed25519 keys, to sign bundles and deltas with."),
     "sign": ("edgerec.signing_commands", "Sign a bundle or a delta."),
     "delta": ("edgerec.runtime.commands", "Write what is added to a bundle's catalogue, or removed, as a small file."),
@@ -53,6 +57,10 @@ COMMANDS = {
     "search": ("edgerec.runtime.commands", "Search the catalogue by text."),
     "similar": ("edgerec.runtime.commands", "Find the items nearest to one."),
     "explain": ("edgerec.runtime.commands", "Explain an item's place after a history, oldest first."),
+    "serve": (
+        "edgerec.runtime.serve_commands",
+        "Serve a bundle over HTTP; a new file under its name is taken without a pause.",
+    ),
     "demo": (
         "edgerec.export.commands",
         "Fetch, fine-tune, distill, export, verify, recommend and evaluate on ml-100k.",

@@ -1,8 +1,10 @@
-"""``edgerec export``, ``edgerec quantize`` and ``edgerec demo``."""
+"""``edgerec export``, ``edgerec quantize``, ``edgerec run-kit`` and ``edgerec demo``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,13 @@ from edgerec.export import GOALS, PRECISIONS, TARGETS
     "--add", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A catalogue of items that came later."
 )
 @click.option("--template", help="How the text of --add is made, where it was given for training.")
+@click.option(
+    "--index",
+    type=click.Choice(("exact", "usearch")),
+    default="exact",
+    show_default=True,
+    help="With usearch, a graph of neighbours for catalogues of a million items lies in the file too.",
+)
 @json_option
 def export(
     model: Path,
@@ -37,6 +46,7 @@ def export(
     out: Path,
     add: Path | None,
     template: str | None,
+    index: str,
     as_json: bool,
 ) -> None:
     """Compile a teacher or student folder into one .edgerec file, or for another engine."""
@@ -45,14 +55,22 @@ def export(
     for module in ("torch", "transformers", "onnx"):
         require(module, "export")
     from edgerec.distill.checkpoint import load
-    from edgerec.export.targets import compile_for
+    from edgerec.export.targets import compile_finished, compile_for
 
-    if add is None:
-        reports = compile_for(load(model), targets, precision, out)
+    finishers: dict[str, Callable[[Path], object]] = {}
+    if add is not None:
+        from edgerec.export.latecomers import add_catalogue
+
+        finishers["--add"] = partial(add_catalogue, items=add, template=template)
+    if index == "usearch":
+        from edgerec.export.index import add_index
+
+        require("usearch", "index")
+        finishers["--index"] = add_index
+    if finishers:
+        reports = compile_finished(load(model), targets, precision, out, finishers)
     else:
-        from edgerec.export.latecomers import compile_with
-
-        reports = {"onnx": compile_with(load(model), targets, precision, out, add, template)}
+        reports = compile_for(load(model), targets, precision, out)
     if as_json:
         click.echo(json.dumps({"targets": reports}, ensure_ascii=False))
         return
@@ -112,6 +130,30 @@ def quantize(
         return
     print_report(report)
     click.echo(f"{out}: {report['written']['bytes'] / 1e6:.2f} MB, {report['chosen']}: {report['reason']}")
+
+
+@click.command("run-kit")
+@click.argument("kit", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--version-compatible", is_flag=True, help="Build engines that later TensorRT versions open too.")
+@click.option("--hardware-compatible", is_flag=True, help="Build engines for every GPU from Ampere on.")
+@click.option("--stripped", is_flag=True, help="Build engines without weights, to be refitted from the graphs.")
+@json_option
+def run_kit(kit: Path, version_compatible: bool, hardware_compatible: bool, stripped: bool, as_json: bool) -> None:
+    """Open a TensorRT kit by the best way there is here, and replay its golden requests."""
+    from edgerec.errors import ParityError, require
+
+    require("onnx", "export")
+    from edgerec.export.kit_run import run_kit as run
+    from edgerec.export.tensorrt_builder import BuildOptions
+
+    found = run(kit, BuildOptions(version_compatible, hardware_compatible, stripped))
+    if as_json:
+        click.echo(json.dumps({"kit": str(kit), "graphs": found}, ensure_ascii=False))
+    else:
+        for name, row in found.items():
+            click.echo(f"{name}: {row['step']}, {row['faults'][0] if row['faults'] else 'agrees'}")
+    if wrong := [name for name, row in found.items() if row["faults"]]:
+        raise ParityError(f"{', '.join(wrong)} of {kit} do not answer as the goldens say; do not use them here")
 
 
 @click.command()

@@ -6,7 +6,7 @@ The bundle's own runtime encodes and rounds them, so that a file exported with i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,16 @@ from typing import Any
 import numpy as np
 
 from edgerec.bundle import write_bundle
-from edgerec.distill.checkpoint import Checkpoint
 from edgerec.errors import UsageError
-from edgerec.export.package import package
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.files import atomic_path
 from edgerec.runtime import Recommender
 from edgerec.runtime.additions import listing
 from edgerec.runtime.catalogue import COLUMNS, TEXTS, optional_members
-from edgerec.runtime.contents import Contents
 from edgerec.runtime.later import read_later
-from edgerec.runtime.layout import GOLDENS, GRAPH, FloatArray, Tower, pack
+from edgerec.runtime.layout import GOLDENS, GRAPH, Tower, pack
 from edgerec.runtime.overlay import Overlay
-from edgerec.runtime.reference import dequantized, golden_request
+from edgerec.runtime.reference import dequantized, golden_request, tower_of
 from edgerec.runtime.verify import verify
 
 
@@ -63,23 +60,6 @@ def bake(
         return verify(temporary) | {"bundle": str(out)}
 
 
-def compile_with(
-    checkpoint: Checkpoint, targets: Sequence[str], precision: str, out: Path, items: Path, template: str | None
-) -> dict[str, Any]:
-    """Export a model folder with a catalogue of later items; the arguments and the report are those of ``compile_for``.
-
-    Raises:
-        UsageError: Another target than ``onnx``, or an id that the model knows.
-        DataError: The catalogue cannot be read.
-        ParityError: The file does not answer as it should; nothing was written.
-    """
-    if tuple(targets) != ("onnx",):
-        raise UsageError(f"got --add for {', '.join(targets)}; expected --target onnx alone")
-    with atomic_path(out) as temporary:
-        report = package(checkpoint, precision, temporary)
-        return {**report, "path": str(out), "bytes": add_catalogue(temporary, items, template)}
-
-
 def add_catalogue(bundle: Path, items: Path, template: str | None = None) -> int:
     """Put a catalogue's items into a bundle in place, and return its bytes.
 
@@ -90,34 +70,6 @@ def add_catalogue(bundle: Path, items: Path, template: str | None = None) -> int
     added, columns = read_later(items, Recommender.load(bundle).catalogue, template)
     bake(bundle, bundle, added, columns)
     return bundle.stat().st_size
-
-
-def tower_of(contents: Contents) -> Tower:
-    """Return the tower that a bundle was packed from, as it was rounded."""
-    model, external = contents.model, contents.external
-
-    def table(name: str) -> FloatArray:
-        return (external[f"{name}.i8"].astype(np.float32) * external[f"{name}.scale"]).T[1:]
-
-    names = ["item_out"] if model["shared"] else ["item_out", "item_in"]
-    ids, titles = ([one[place] for place in range(contents.n_items)] for one in (contents.ids, contents.titles))
-    return Tower(
-        decays=contents.decays,
-        mix=np.array(model["mix"], np.float32),
-        scale=model["scale"],
-        item_out=table("item_out"),
-        item_in=None if model["shared"] else table("item_in"),
-        bias=external["bias.f32"][1:],
-        popularity=external["popularity.f32"][1:],
-        text=(contents.text_codes.astype(np.float32) * contents.text_scale[:, None])[1:],
-        ids=ids,
-        titles=titles,
-        mask_seen=model["mask_seen"],
-        max_tokens=model["max_tokens"],
-        repeat_decays=contents.repeat_decays,
-        repeat_weights=contents.repeat_weights,
-        steps={name: external[f"{name}.scale"][1:] for name in names},
-    )
 
 
 def joined(tower: Tower, overlay: Overlay) -> Tower:

@@ -83,7 +83,7 @@ def recommender_graph(tower: Tower) -> onnx.ModelProto:
         )
     state, events = add_state(graph, tower, *source)
     user = add_user(graph, tower, state)
-    scores = add_scores(graph, user, table, scale, d, n)
+    scores = add_scores(graph, user, table, scale, n)
     if tower.repeat_decays.size:
         scores = add_repeats(graph, tower, events, scores, n)
     add_ranking(graph, state, scores, n)
@@ -143,7 +143,7 @@ def add_user(graph: Builder, tower: Tower, state: str) -> str:
     return user
 
 
-def add_scores(graph: Builder, user: str, table: str, scale: str, d: int, n: int) -> str:
+def add_scores(graph: Builder, user: str, table: str, scale: str, n: int) -> str:
     """Add user . item + bias for every item, float32 [B, N + 1]; the user is delta * (high + low / 126)."""
     largest = graph.op("ReduceMax", graph.op("Abs", user), axes=[2])
     delta = graph.op("Max", graph.op("Div", largest, graph.constant(LIMB)), graph.constant(SMALLEST_DELTA))
@@ -152,10 +152,8 @@ def add_scores(graph: Builder, user: str, table: str, scale: str, d: int, n: int
     rest = graph.op("Sub", user, graph.op("Mul", high, delta))
     limbs = graph.op("Concat", high, graph.op("Round", graph.op("Div", rest, fine)), axis=1)
     unsigned = graph.op("Cast", graph.op("Add", limbs, graph.constant(LIMB + 1)), to=TensorProto.UINT8)  # [B, 2, d]
-    rows = graph.op("Reshape", unsigned, graph.constant([-1, d], np.int64))
-    sums = graph.op("MatMulInteger", rows, table, graph.constant(LIMB + 1, np.uint8))
-    pairs = graph.op("Reshape", graph.op("Cast", sums, to=1), graph.constant([-1, 2, n], np.int64))
-    whole = graph.op("MatMul", graph.op("Concat", delta, fine, axis=2), pairs)  # [B, 1, N + 1]
+    sums = graph.op("MatMulInteger", unsigned, table, graph.constant(LIMB + 1, np.uint8))  # [B, 2, N + 1]
+    whole = graph.op("MatMul", graph.op("Concat", delta, fine, axis=2), graph.op("Cast", sums, to=1))  # [B, 1, N + 1]
     dots = graph.op("Squeeze", whole, graph.constant([1], np.int64))
     bias = graph.external("bias.f32", TensorProto.FLOAT, n)
     return graph.op("Add", graph.op("Mul", dots, scale), bias)

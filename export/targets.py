@@ -6,13 +6,14 @@ A target is a function from a draft (``export.package``) to a file or folder, wh
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgerec.distill.checkpoint import Checkpoint
 from edgerec.errors import UsageError
 from edgerec.export import TARGETS
+from edgerec.files import atomic_path
 
 Report = dict[str, Any]  # a JSON value
 Write = Callable[[Checkpoint, str, Path], Report]
@@ -61,3 +62,32 @@ def compile_for(checkpoint: Checkpoint, targets: Sequence[str], precision: str, 
         write: Write = getattr(importlib.import_module(WRITERS[name].module), WRITERS[name].function)
         reports[name] = {"path": str(path), **write(checkpoint, precision, path)}
     return reports
+
+
+def compile_finished(
+    checkpoint: Checkpoint,
+    targets: Sequence[str],
+    precision: str,
+    out: Path,
+    finishers: Mapping[str, Callable[[Path], object]],
+) -> dict[str, Report]:
+    """Write a model's bundle, changed further before it has its name; the report is that of ``compile_for``.
+
+    Args:
+        checkpoint: A teacher or a student.
+        targets: ``onnx`` alone.
+        precision: Of the text encoder.
+        out: The file.
+        finishers: Option -> what it does to the bundle, in place and in this order.
+
+    Raises:
+        UsageError: Another target than ``onnx``, or what a finisher cannot use.
+        ParityError: The file does not answer as it should; nothing was written.
+    """
+    if tuple(targets) != ("onnx",):
+        raise UsageError(f"got {' and '.join(finishers)} for {', '.join(targets)}; expected --target onnx alone")
+    with atomic_path(out) as temporary:
+        report = compile_for(checkpoint, targets, precision, temporary)["onnx"]
+        for finish in finishers.values():
+            finish(temporary)
+        return {"onnx": {**report, "path": str(out), "bytes": temporary.stat().st_size}}

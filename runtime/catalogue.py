@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,7 @@ BoolArray = NDArray[np.bool_]
 Where = Mapping[str, Any]  # column -> a number, (low or None, high or None), a string, or several strings
 
 
-@dataclass(frozen=True)
-class Numbers:
+class Numbers(NamedTuple):
     """A column of numbers, float64 [n]; NaN where an item has none."""
 
     values: NDArray[np.float64]
@@ -43,8 +41,7 @@ class Numbers:
             )
 
 
-@dataclass(frozen=True)
-class Words:
+class Words(NamedTuple):
     """A column of strings, any number per item: ``codes[offsets[i]:offsets[i + 1]]`` are item i's, by ``words``."""
 
     words: Mapping[str, int]

@@ -42,6 +42,7 @@ def lines(path: Path) -> list[str]:
     "--exclude-seen/--include-seen", default=None, help="Leave out the history's items.  [default: the bundle's]"
 )
 @click.option("--skip-unknown", is_flag=True, help="Leave out unknown ids instead of failing.")
+@click.option("--index", type=click.Choice(("exact", "usearch")), default="exact", show_default=True)
 @json_option
 def recommend(
     bundle: Path,
@@ -50,6 +51,7 @@ def recommend(
     candidates_file: Path | None,
     exclude_seen: bool | None,
     skip_unknown: bool,
+    index: str,
     as_json: bool,
 ) -> None:
     """Recommend items after a history, oldest first."""
@@ -58,7 +60,8 @@ def recommend(
     candidates = None
     if candidates_file:
         candidates = lines(candidates_file)
-    show(Recommender.load(bundle).recommend(items, k, exclude_seen, candidates, skip_unknown), as_json)
+    recommender = Recommender.load(bundle, index=index)
+    show(recommender.recommend(items, k, exclude_seen, candidates, skip_unknown), as_json)
 
 
 @click.command()

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from edgerec.runtime.recommender import Recommendation, Recommender
 
 AT_ONCE = 64  # histories per call
-TEXT_WEIGHT = 0.7  # of the search in an answer to a text: what is asked counts more than who asks
 
 
 def recommend_many(
@@ -74,7 +73,7 @@ def ranked_together(
     for line, items in enumerate(found.items):
         pool = Pool(items[items >= 0], found.scores[line][items >= 0])
         user = found.user[line : line + 1] if found.state[line].any() else None
-        more = added_scores(recommender, overlay, user, nobody, 0) if len(overlay) else np.zeros(0, np.float32)
+        more = added_scores(recommender, overlay, user, nobody) if len(overlay) else np.zeros(0, np.float32)
         pools.append(with_added(overlay, pool, more, banned[line], k))
     return pools
 

@@ -8,7 +8,6 @@ Equal scores are answered by the lower row, so the same request gives the same a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
@@ -64,8 +63,7 @@ class Reranker(Protocol):
         """Return the k best of a pool, in their new order, with the scores they had."""
 
 
-@dataclass(frozen=True)
-class Blend:
+class Blend(NamedTuple):
     """Scores of candidates as ``score * (model's score) + sum of weights * features``; a missing feature counts 0.
 
     The model's score is in nats (its softmax was trained), so weights are log odds per unit of a feature.
@@ -86,8 +84,7 @@ class Blend:
             raise UsageError(f"got {self!r}; expected finite numbers as weights")
 
 
-@dataclass(frozen=True)
-class Fresh:
+class Fresh(NamedTuple):
     """A boost for young items: ``weight * 0.5 ** (max(now - value, 0) / half_life)`` is added to an item's score.
 
     ``value`` is the item's number in ``column`` (a year, a day, seconds: the unit of ``now`` and ``half_life``); an
@@ -120,8 +117,7 @@ class Wishes(TypedDict, total=False):
     diversity: Reranker
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What is asked, whoever asks; the fields are the arguments of ``Recommender.recommend``."""
 
     k: int
@@ -151,11 +147,11 @@ class Request:
             )
 
 
-def answer(recommender: Recommender, session: Session, request: Request, rows: Sequence[int] = ()) -> Pool:
-    """Return the best items after a session and then ``rows`` of the bundle."""
+def answer(recommender: Recommender, session: Session, request: Request) -> Pool:
+    """Return the best items after a session."""
     request.check()
-    overlay, view = recommender.overlay, session.view(len(rows))
-    banned = view.seen.union(rows) if request.exclude_seen else set()
+    overlay, view = recommender.overlay, session.view()
+    banned = view.seen if request.exclude_seen else set()
     allowed = None if request.candidates is None else recommender.rows(request.candidates, request.skip_unknown)
     size = request.k
     if request.blend is not None:
@@ -163,13 +159,13 @@ def answer(recommender: Recommender, session: Session, request: Request, rows: S
     if request.diversity is not None:
         size = max(size, request.diversity.pool)
     offsets = offsets_of(recommender, overlay, request, allowed)
-    pool = best(recommender, overlay, view, rows, size, banned, offsets)
+    pool = best(recommender, overlay, view, size, banned, offsets)
     if request.blend is not None and isinstance(request.candidates, Mapping):
         pairs = request.candidates.items()
         features = {row: side for item, side in pairs for row in recommender.rows([item], skip_unknown=True)}
         pool = pool.ordered(request.blend.apply(pool.scores, [features[row] for row in pool.rows.tolist()]))
     if request.diversity is not None:
-        pool = request.diversity.rerank(Scene(recommender, overlay, view.seen.union(rows)), pool, request.k)
+        pool = request.diversity.rerank(Scene(recommender, overlay, view.seen), pool, request.k)
     return Pool(pool.rows[: request.k], pool.scores[: request.k])
 
 
@@ -202,40 +198,46 @@ def best(
     recommender: Recommender,
     overlay: Overlay,
     view: View,
-    rows: Sequence[int],
     size: int,
     banned: set[int],
     offsets: tuple[FloatArray | None, FloatArray],
 ) -> Pool:
-    """Return the best items by the graph's scores and the added items' own."""
+    """Return the best items by the scores of the graph, or of what an index finds, and the added items' own."""
     n = recommender.contents.n_items
     base, added = offsets
-    exclude = np.array([sorted({*(row for row in banned if row <= n), *overlay.hidden(n).tolist()})], np.int64)
-    history = np.array([rows], np.int64) if rows else NOBODY
-    memory = view.taken[view.taken <= n], view.left[:, view.taken <= n]
-    offset = None if base is None else base[None]
-    found = recommender.ranker.rank(history, min(size, n + 1), view.state[None], exclude, offset, memory)
-    kept = found.items[0] >= 0
-    pool = Pool(found.items[0][kept], found.scores[0][kept])
-    more = added
-    if len(overlay):
-        more = added + added_scores(recommender, overlay, found.user if found.state.any() else None, view, len(rows))
+    if len(overlay) or overlay.removed:
+        banned_here = [*(row for row in banned if row <= n), *overlay.hidden(n).tolist()]
+        exclude = np.array([banned_here], np.int64)
+        memory = view.taken[view.taken <= n], view.left[:, view.taken <= n]
+    else:
+        exclude = np.fromiter(banned, np.int64, len(banned))[None]
+        memory = view.taken, view.left
+    user: FloatArray | None
+    if recommender.nearest is not None and base is None and view.state.any():
+        near = recommender.nearest.rank(view.state, size, exclude[0], memory)
+        pool, user = Pool(near.rows, near.scores), near.user
+    else:
+        offset = None if base is None else base[None]
+        found = recommender.ranker.rank(NOBODY, min(size, n + 1), view.state[None], exclude, offset, memory)
+        items, scores = found.items[0], found.scores[0]
+        if items[-1] < 0:
+            items, scores = items[items >= 0], scores[items >= 0]
+        pool, user = Pool(items, scores), found.user if len(overlay) and found.state.any() else None
+    more = added + added_scores(recommender, overlay, user, view) if len(overlay) else added
     return with_added(overlay, pool, more, banned, size)
 
 
 def with_added(overlay: Overlay, pool: Pool, more: FloatArray, banned: set[int], size: int) -> Pool:
     """Return the ``size`` best of a pool and of the added items, whose scores are ``more``, float32 [A]."""
     if not len(overlay):
-        return pool.ordered(pool.scores)
+        return pool  # in order, ties by the lower row: so the graph's TopK is defined
     kept = overlay.live & ~np.isin(overlay.rows, list(banned)) & (more > -np.inf)
     joined = Pool(np.concatenate([pool.rows, overlay.rows[kept]]), np.concatenate([pool.scores, more[kept]]))
     ordered = joined.ordered(joined.scores)
     return Pool(ordered.rows[:size], ordered.scores[:size])
 
 
-def added_scores(
-    recommender: Recommender, overlay: Overlay, user: FloatArray | None, view: View, later: int
-) -> FloatArray:
+def added_scores(recommender: Recommender, overlay: Overlay, user: FloatArray | None, view: View) -> FloatArray:
     """Return the score of every added item, float32 [A], for a user vector [1, d], or None for somebody unknown."""
     contents = recommender.contents
     if user is None:
@@ -244,11 +246,10 @@ def added_scores(
         own = np.where(overlay.rows <= contents.n_items, overlay.rows, 0)
         return np.where(own > 0, popularity[own], popularity[1:].min()).astype(np.float32)
     scores = overlay.scores(user)[0]
-    left = view.left * (contents.repeat_decays**later)[:, None]
     pairs = [(overlay.places[row], place) for place, row in enumerate(view.taken.tolist()) if row in overlay.places]
     if pairs:
         places, columns = np.array(pairs).T
-        scores[places] += repeat_scores(contents.repeat_weights, left[:, columns])
+        scores[places] += repeat_scores(contents.repeat_weights, view.left[:, columns])
     return scores
 
 

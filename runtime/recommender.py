@@ -1,4 +1,7 @@
-"""``Recommender``: one bundle, opened, that answers from memory; numpy and onnxruntime are all it needs."""
+"""``Recommender``: one bundle, opened, that answers from memory; numpy and onnxruntime are all it needs.
+
+What a first answer does not need is imported when it is asked for: an app waits for its start.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,24 @@ import numpy as np
 
 from edgerec.bundle import Bundle
 from edgerec.errors import UnknownItemError, UsageError
-from edgerec.runtime.additions import is_text, listing, with_items
 from edgerec.runtime.catalogue import Catalogue
 from edgerec.runtime.contents import Contents, read
-from edgerec.runtime.delta import applied, read_delta
 from edgerec.runtime.engine import Ranker, RowArray
 from edgerec.runtime.exact import best, column_cosines, row_products
 from edgerec.runtime.layout import FloatArray
-from edgerec.runtime.many import TEXT_WEIGHT, answer_text, recommend_many
 from edgerec.runtime.overlay import Overlay, identity, load_overlay
 from edgerec.runtime.ranking import Request, Wishes, answer, check_request, positive
-from edgerec.runtime.session import Session
-from edgerec.runtime.snapshot import restore
+from edgerec.runtime.session import BLOCK, Session
 from edgerec.runtime.text import TextEncoder
 from edgerec.signing import Key
 
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from edgerec.runtime.nearest import Nearest
+
 Candidates = Sequence[str] | Mapping[str, Mapping[str, float]]
+TEXT_WEIGHT = 0.7  # of the search in an answer to a text: what is asked counts more than who asks
 ROWS_AT_ONCE = 64  # histories per call where every item's score is wanted
 
 
@@ -47,15 +49,25 @@ class Recommender:
     Answers and changes may be asked for from several threads.
     """
 
-    def __init__(self, bundle: Bundle, threads: int, overlay: str | Path | None = None, key: Key | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int,
+        overlay: str | Path | None = None,
+        key: Key | None = None,
+        index: str = "exact",
+    ) -> None:
         self.bundle = bundle
         self._key = key
         self.contents: Contents = read(bundle)
         self.ranker = Ranker(bundle, self.contents, threads)
+        self.nearest = opened(index, bundle, self.contents)
         bundle.release()  # what onnxruntime packed, it does not read again
         self.encoder = TextEncoder(bundle, self.contents.model, threads)
         self.decays = self.contents.decays
         self.no_state = self.ranker.no_state
+        ages: FloatArray = np.arange(BLOCK, -1, -1, dtype=np.float32)
+        self.powers: FloatArray = np.power(self.decays[:, None], ages)  # [K, BLOCK + 1], the latest event's last
         self.catalogue = Catalogue(bundle, self.contents.n_items)
         self._changing = threading.Lock()
         self.overlay_path = None if overlay is None else Path(overlay)
@@ -71,6 +83,7 @@ class Recommender:
         overlay: str | Path | None = None,
         key: Key | None = None,
         deltas: Sequence[str | Path] = (),
+        index: str = "exact",
     ) -> Recommender:
         """Open a bundle.
 
@@ -81,14 +94,16 @@ class Recommender:
             key: An Ed25519 public key in PEM, or the name of a file that holds one: the bundle, and all deltas now and
                 later, must be signed with it. Without one, signatures are not looked at.
             deltas: The bundle's deltas, in order; those that the overlay holds already are passed over.
+            index: ``exact``, or ``usearch`` to find the best items by the bundle's index, where nothing but the history
+                decides: see ``docs/runtime.md``.
 
         Raises:
             BundleError: The file is not a whole bundle, is not signed with the key, or onnxruntime cannot open its
                 graphs; or a delta cannot be applied.
-            UsageError: ``threads`` is below 1, or the key cannot be used.
-            MissingExtraError: A key was given, and ``cryptography`` is not installed.
+            UsageError: ``threads`` is below 1, or the key cannot be used, or the bundle holds no index.
+            MissingExtraError: A key was given without ``cryptography`` installed, or an index without ``usearch``.
         """
-        recommender = cls(Bundle(Path(path), key), positive(threads, "threads"), overlay, key)
+        recommender = cls(Bundle(Path(path), key), positive(threads, "threads"), overlay, key, index)
         recommender._apply(deltas, recommender.overlay.version)
         return recommender
 
@@ -116,12 +131,9 @@ class Recommender:
             UnknownItemError: An id is not in the catalogue.
             UsageError: k is below 1, or an argument is of another type or does not go with the others.
         """
-        rows = self.rows(history, skip_unknown)
         session = Session(self)
-        if not self.in_graph(rows):
-            session.observe_rows(rows)
-            rows = []
-        return self.answer(session, k, exclude_seen, candidates, skip_unknown, rows, **wishes)
+        session.observe_rows(self.rows(history, skip_unknown))
+        return self.answer(session, k, exclude_seen, candidates, skip_unknown, **wishes)
 
     def recommend_many(
         self,
@@ -136,6 +148,8 @@ class Recommender:
             UnknownItemError: An id is not in the catalogue.
             UsageError: k is below 1, or the histories are no sequences of ids.
         """
+        from edgerec.runtime.many import recommend_many
+
         return recommend_many(self, histories, k, exclude_seen, skip_unknown)
 
     def answer_text(
@@ -150,6 +164,8 @@ class Recommender:
             UnknownItemError: An id is not in the catalogue.
             UsageError: The text is empty, k is below 1, or the weight is outside 0 .. 1.
         """
+        from edgerec.runtime.many import answer_text
+
         return self.named(*answer_text(self, text, history, positive(k, "k"), weight))
 
     def session(self, keep_history: bool = False, seconds_per_event: float | None = None) -> Session:
@@ -175,6 +191,8 @@ class Recommender:
         Raises:
             UsageError: It is no such description, one of a newer format, or of another bundle.
         """
+        from edgerec.runtime.snapshot import restore
+
         return restore(self, saved)
 
     def answer(
@@ -184,15 +202,14 @@ class Recommender:
         exclude_seen: bool | None = None,
         candidates: Candidates | None = None,
         skip_unknown: bool = False,
-        rows: Sequence[int] = (),
         **wishes: Unpack[Wishes],
     ) -> list[Recommendation]:
-        """Return the best items after a session and then ``rows`` of the bundle; what both ways to ask share."""
+        """Return the best items after a session; what both ways to ask share."""
         check_request(wishes)
         if exclude_seen is None:
             exclude_seen = self.contents.model["mask_seen"]
         request = Request(positive(k, "k"), exclude_seen, candidates, skip_unknown, **wishes)
-        pool = answer(self, session, request, rows)
+        pool = answer(self, session, request)
         return self.named(pool.rows.tolist(), pool.scores.tolist())
 
     def similar(self, item: str, k: int = 10) -> list[Recommendation]:
@@ -218,6 +235,8 @@ class Recommender:
 
     def text_scores(self, overlay: Overlay, query: str) -> FloatArray:
         """Return the cosine of every item's text with a query's, float32 by row; -inf where there is no item."""
+        from edgerec.runtime.additions import is_text
+
         if not is_text(query) or not query.strip():
             raise UsageError(f"got the query {query!r}; expected some text")
         vector = self.encoder.encode([query]).text[0]
@@ -250,6 +269,8 @@ class Recommender:
             MissingExtraError: ``tokenizers`` is not installed.
         """
         with self._changing:
+            from edgerec.runtime.additions import with_items
+
             self._change(with_items(self, items, columns))
 
     def remove_items(self, items: Sequence[str]) -> None:
@@ -272,6 +293,8 @@ class Recommender:
 
     def _apply(self, paths: Sequence[str | Path], held: int) -> None:
         """Apply deltas together, but for those up to the version ``held``."""
+        from edgerec.runtime.delta import applied, read_delta
+
         read = (read_delta(Path(path), self.contents.embedding_size, self._key) for path in paths)
         deltas = [delta for delta in read if not 0 < delta.version <= held]
         with self._changing:
@@ -321,18 +344,37 @@ class Recommender:
         if isinstance(items, str) or not isinstance(items, Iterable):
             kind = type(items).__name__.replace("str", "string")
             raise UsageError(f"got the {kind} {items!r}; expected a sequence of item ids, such as [{items!r}]")
-        known, overlay = self.contents.rows, self.overlay
-        asked = list(items)
+        known, overlay, asked = self.contents.rows, self.overlay, list(items)
+        if not overlay.places and not overlay.removed:
+            try:
+                return [known[item] for item in asked]  # as a rule, all of them are known
+            except (KeyError, TypeError, AttributeError):
+                pass
         items = [item if isinstance(item, str) else "" for item in asked]  # what is no string is no id
         rows = [overlay.by_id[item].row if item in overlay.by_id else known.get(item, 0) for item in items]
         rows = [0 if row in overlay.removed else row for row in rows]
         unknown = [item for item, row in zip(asked, rows, strict=True) if not row]
         if unknown and not skip_unknown:
+            from edgerec.runtime.additions import listing
+
             raise UnknownItemError(
                 f"{len(unknown)} of {len(rows)} items are not in the catalogue: {listing(unknown)}; "
                 "expected known ids: add them, or ask to skip unknown ones"
             )
         return [row for row in rows if row]
+
+    def vectors(self, rows: Sequence[int], as_history: bool) -> FloatArray:
+        """Return items' vectors, float32 [n, d], as history or as candidates."""
+        n, places = self.contents.n_items, self.overlay.places
+        if not places:
+            return self.contents.columns(rows, as_history)
+        known = self.contents.columns([row if row <= n else 0 for row in rows], as_history)
+        own = [(line, places[row]) for line, row in enumerate(rows) if row in places]
+        if own:
+            lines, of = map(list, zip(*own, strict=True))
+            vectors = self.overlay.vectors
+            known[lines] = (vectors.item_in if as_history else vectors.item_out)[of]
+        return known
 
     def vector(self, row: int, as_history: bool) -> FloatArray:
         """Return an item's vector, float32 [d], as history or as candidate."""
@@ -349,7 +391,10 @@ class Recommender:
 
     def named(self, rows: Sequence[int], scores: Sequence[float]) -> list[Recommendation]:
         """Return an answer with ids and titles."""
-        return [self._named(row, score) for row, score in zip(rows, scores, strict=True)]
+        if self.overlay.places:
+            return [self._named(row, score) for row, score in zip(rows, scores, strict=True)]
+        places = [row - 1 for row in rows]
+        return list(map(Recommendation, self.contents.ids.some(places), self.contents.titles.some(places), scores))
 
     def _best(self, scores: FloatArray, k: int) -> list[Recommendation]:
         return [self._named(row, float(scores[row])) for row in best(scores, positive(k, "k"))]
@@ -359,3 +404,14 @@ class Recommender:
         if (place := overlay.places.get(row)) is None:
             return Recommendation(self.contents.ids[row - 1], self.contents.titles[row - 1], score)
         return Recommendation(overlay.items[place].id, overlay.items[place].title, score)
+
+
+def opened(index: str, bundle: Bundle, contents: Contents) -> Nearest | None:
+    """Return the index that was asked for, or None where every item is looked at."""
+    if index == "exact":
+        return None
+    if index != "usearch":
+        raise UsageError(f"got the index {index!r}; expected exact or usearch")
+    from edgerec.runtime.nearest import open_index
+
+    return open_index(bundle, contents)

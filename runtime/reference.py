@@ -13,9 +13,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.runtime.contents import Contents
 from edgerec.runtime.layout import SMALLEST_NORM, FloatArray, Tower, quantize_rows
 
 DoubleArray = NDArray[np.float64]
+
+
+def tower_of(contents: Contents) -> Tower:
+    """Return the tower that a bundle was packed from, as it was rounded."""
+    model, external = contents.model, contents.external
+
+    def table(name: str) -> FloatArray:
+        return (external[f"{name}.i8"].astype(np.float32) * external[f"{name}.scale"]).T[1:]
+
+    names = ["item_out"] if model["shared"] else ["item_out", "item_in"]
+    ids, titles = ([one[place] for place in range(contents.n_items)] for one in (contents.ids, contents.titles))
+    return Tower(
+        decays=contents.decays,
+        mix=np.array(model["mix"], np.float32),
+        scale=model["scale"],
+        item_out=table("item_out"),
+        item_in=None if model["shared"] else table("item_in"),
+        bias=external["bias.f32"][1:],
+        popularity=external["popularity.f32"][1:],
+        text=(contents.text_codes.astype(np.float32) * contents.text_scale[:, None])[1:],
+        ids=ids,
+        titles=titles,
+        mask_seen=model["mask_seen"],
+        max_tokens=model["max_tokens"],
+        repeat_decays=contents.repeat_decays,
+        repeat_weights=contents.repeat_weights,
+        steps={name: external[f"{name}.scale"][1:] for name in names},
+    )
 
 
 def dequantized(tower: Tower) -> Tower:

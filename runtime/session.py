@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgerec.runtime.recommender import Recommendation, Recommender
 
 SKIP_WEIGHT = 0.1  # of a fresh event: ten skips of an item are needed to undo having taken it
+BLOCK = 256  # events that are taken at once
 SAME_AGE = 1e-6  # events: ages that differ by less are the same
 
 
@@ -121,8 +122,13 @@ class Session:
     def observe_rows(self, rows: Sequence[int], at: float | None = None) -> None:
         """Take note of events by the rows of their items."""
         with self._open():
-            for row in rows:
-                self._note(Event(row, None if at is None else float(at)))
+            if at is not None:
+                for row in rows:
+                    self._note(Event(row, float(at)))
+                return
+            if self.history is not None:
+                self.history.extend(map(Event, rows))
+            self._take(rows)
 
     def skip(self, *items: str, weight: float = SKIP_WEIGHT) -> None:
         """Take note of items that were shown and not taken: each moves the user vector away from it, by ``weight``.
@@ -199,11 +205,10 @@ class Session:
                 self.forget()
                 self._closed = True
 
-    def view(self, later: int = 0) -> View:
-        """Return what an answer needs, at one moment; ``later`` events of the bundle's items are to follow."""
+    def view(self) -> View:
+        """Return what an answer needs, at one moment."""
         with self._open():
-            moved = len(self.skipped) and (self.counts or later)
-            state = self.state + self._push() if moved else self.state
+            state = self.state + self._push() if len(self.skipped) and self.counts else self.state
             return View(state, set(self.counts), *self.memory.recall())
 
     def _open(self) -> threading.RLock:
@@ -227,20 +232,24 @@ class Session:
         if event.skipped is not None:
             self.skipped.add(event.row, event.skipped)
             return
-        decays = self.recommender.decays[:, None]
         if event.at is not None and self.seconds_per_event is not None:
             gap = 0.0 if self.at is None else (event.at - self.at) / self.seconds_per_event
-            self._wait(gap)
-            self.state = decays ** np.float32(gap) * self.state
+            self.memory.wait(gap)
+            self.skipped.wait(gap)
+            self.state = self.recommender.decays[:, None] ** np.float32(gap) * self.state
             self.at = event.at
-        self._wait(1)
-        self.state = decays * self.state + self.recommender.vector(event.row, as_history=True)
-        self.memory.add(event.row, 1)
-        self.counts[event.row] += 1
+        self._take([event.row])
 
-    def _wait(self, events: float) -> None:
-        self.memory.wait(events)
-        self.skipped.wait(events)
+    def _take(self, rows: Sequence[int]) -> None:
+        """Let events happen one after the other: the recurrence in closed form, ``BLOCK`` of them at a time."""
+        powers = self.recommender.powers
+        for start in range(0, len(rows), BLOCK):
+            part = rows[start : start + BLOCK]
+            fresh = powers[:, BLOCK + 1 - len(part) :] @ self.recommender.vectors(part, as_history=True)
+            self.state = powers[:, BLOCK - len(part), None] * self.state + fresh
+        self.memory.observe(rows)
+        self.skipped.wait(len(rows))
+        self.counts.update(rows)
 
     def _push(self) -> FloatArray:
         """Return what the skips add to the state, float32 [K, d]."""

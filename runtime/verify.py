@@ -43,6 +43,17 @@ def verify(
         BundleError: The bundle cannot be opened, or holds no golden requests, or a delta cannot be applied.
     """
     recommender = Recommender.load(path, threads, key=key, deltas=deltas)
+    signature = "valid" if key is not None else "unchecked" if recommender.bundle.signed else "absent"
+    return {"bundle": str(path), "signature": signature, **verify_open(recommender)}
+
+
+def verify_open(recommender: Recommender) -> dict[str, Any]:
+    """Do what ``verify`` does with a bundle that is open already; the file is not looked at again.
+
+    Raises:
+        ParityError: An answer differs; the message names the first and says how many do.
+        BundleError: It holds no golden requests.
+    """
     goldens = read_goldens(recommender)
     failed, difference = [], 0.0
     for number, request in enumerate(goldens["requests"]):
@@ -62,12 +73,10 @@ def verify(
     if failed:
         total = len(goldens["requests"]) + len(texts or [])
         raise ParityError(
-            f"{path}: {len(failed)} of {total} goldens fail here; first: {failed[0]}; "
+            f"{recommender.bundle.path}: {len(failed)} of {total} goldens fail here; first: {failed[0]}; "
             "do not use it on this device: update onnxruntime, or export for this target"
         )
     return {
-        "bundle": str(path),
-        "signature": "valid" if key is not None else "unchecked" if recommender.bundle.signed else "absent",
         "requests": len(goldens["requests"]),
         "texts": 0 if skipped else len(texts or []),
         "largest_score_difference": difference,

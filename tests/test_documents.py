@@ -46,10 +46,11 @@ def test_the_numbers_of_security_are_their_results() -> None:
 
 
 def test_the_tables_of_the_runtime_are_their_results() -> None:
-    from edgerec.benchmarks import diversity_curve, explain_fidelity
+    from edgerec.benchmarks import diversity_curve, explain_fidelity, lean
 
     for name, table in (
         ("diversity-ml-100k", diversity_curve.table),
+        ("lean-ml-100k", lambda result: lean.table(result).rstrip()),
         ("explain-fidelity-ml-100k", lambda result: explain_fidelity.table(result["rows"])),
     ):
         path = RESULTS / f"{name}.json"

@@ -52,6 +52,7 @@ enum {
     MOST_ROWS = INT32_MAX,
     MOST_GOLDEN = 256,          /* items of a golden request; exporters ask for 10 */
     LARGEST_MANIFEST = 4 << 20, /* bytes */
+    LARGEST_JSON = 1 << 30,     /* bytes, so that an int counts the digits of a number */
     DEEPEST_JSON = 32,
     DEEPEST_GRAPH = 64,
     DIGEST = 32 /* bytes of a sha256 */
@@ -168,9 +169,7 @@ LIKE_PRINTF(1) static const char *fail(const char *format, ...)
     vsnprintf(message, sizeof message, format, list);
     va_end(list);
     for (char *at = message; *at; at++) { /* onnxruntime's own messages may have several lines */
-        if (*at == '\n' || *at == '\r') {
-            *at = ' ';
-        }
+        if (*at == '\n' || *at == '\r') *at = ' ';
     }
     return message;
 }
@@ -276,31 +275,21 @@ static void sha256_block(uint32_t hash[8], const uint8_t block[64])
         s[4] += first;
         s[0] = first + second;
     }
-    for (int i = 0; i < 8; i++) {
-        hash[i] += s[i];
-    }
+    for (int i = 0; i < 8; i++) hash[i] += s[i];
 }
 
 static void sha256(Span data, uint8_t digest[DIGEST])
 {
     uint32_t hash[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     uint64_t bits = (uint64_t)left(data) * 8;
-    for (; left(data) >= 64; data.at += 64) {
-        sha256_block(hash, data.at);
-    }
+    for (; left(data) >= 64; data.at += 64) sha256_block(hash, data.at);
     uint8_t last[128] = {0};
     size_t rest = left(data), size = rest < 56 ? 64 : 128;
     memcpy(last, data.at, rest);
     last[rest] = 0x80;
-    for (size_t i = 0; i < 8; i++) {
-        last[size - 1 - i] = (uint8_t)(bits >> (8 * i));
-    }
-    for (size_t at = 0; at < size; at += 64) {
-        sha256_block(hash, last + at);
-    }
-    for (size_t i = 0; i < DIGEST; i++) {
-        digest[i] = (uint8_t)(hash[i / 4] >> (24 - 8 * (i % 4)));
-    }
+    for (size_t i = 0; i < 8; i++) last[size - 1 - i] = (uint8_t)(bits >> (8 * i));
+    for (size_t at = 0; at < size; at += 64) sha256_block(hash, last + at);
+    for (size_t i = 0; i < DIGEST; i++) digest[i] = (uint8_t)(hash[i / 4] >> (24 - 8 * (i % 4)));
 }
 
 /* ---- JSON (RFC 8259), where it lies: a value is the span of its text ---- */
@@ -366,7 +355,7 @@ static bool json_number(Span *in, double *number)
         in->at++;
         int dropped = 0;
         size_t places = json_digits(in, &digits, &dropped);
-        if (places == 0 || places > INT32_MAX / 2) return false;
+        if (places == 0) return false;
         power -= (int)places - dropped;
     }
     if (next_is(*in, "eE")) {
@@ -416,7 +405,7 @@ static bool json_skip(Span *in, int depth)
 /* Whether a text is one JSON value of UTF-8. What follows asks for parts of such a text only. */
 static bool is_json(Span text)
 {
-    if (!is_utf8(text) || !json_skip(&text, 0)) return false;
+    if (left(text) > LARGEST_JSON || !is_utf8(text) || !json_skip(&text, 0)) return false;
     json_space(&text);
     return text.at == text.end;
 }
@@ -970,11 +959,12 @@ static const char *make_no_state(edgerec *r)
                     : fail("out of memory");
 }
 
-/* Open the graph, and ask it once: a graph that takes or gives other tensors is told here. */
+/* Open the graph, and give it all of its inputs once: a graph that takes or gives other tensors is told here. */
 static const char *start_ort(edgerec *r, const char *library, int threads)
 {
     enum { FATAL = 4, DEVICE_ALLOCATOR = 0, DEFAULT_MEMORY = 0 };
     OrtSessionOptions *options = NULL;
+    const int64_t nobody = 0;
     int64_t item;
     float score;
     size_t found;
@@ -985,7 +975,7 @@ static const char *start_ort(edgerec *r, const char *library, int threads)
     error = error ? error : open_graph(r, options, threads);
     if (options) r->ort.ReleaseSessionOptions(options);
     error = error ? error : make_no_state(r);
-    return error ? error : edgerec_recommend(r, NULL, 0, 1, EDGEREC_SEEN_RETURNED, &item, &score, &found);
+    return error ? error : edgerec_recommend(r, &nobody, 1, 1, EDGEREC_SEEN_LEFT_OUT, &item, &score, &found);
 }
 
 /* ---- items ---- */
@@ -1028,9 +1018,7 @@ static const char *sort_ids(edgerec *r)
         ids[place] = (Id){string_at(r->ids, place), place};
     }
     qsort(ids, n, sizeof *ids, compare_ids);
-    for (size_t i = 0; i < n; i++) {
-        r->own_order[i] = ids[i].place;
-    }
+    for (size_t i = 0; i < n; i++) r->own_order[i] = ids[i].place;
     free(ids);
     return NULL;
 }
@@ -1124,7 +1112,7 @@ static const char *run(const edgerec *r, Request *request)
                : checked(r, r->ort.Run(r->session, NULL, inputs, given, n_inputs, outputs, OUTPUTS, request->outputs));
 }
 
-/* The numbers of an output, if it has the type and as many as are expected, or if that is 0, up to k. */
+/* The numbers of an output, and how many they are, if they have the type. */
 static const char *output(const edgerec *r, const Request *request, size_t place, int type, const void **data,
                           size_t *count)
 {
@@ -1135,9 +1123,7 @@ static const char *output(const edgerec *r, const Request *request, size_t place
     error = error ? error : checked(r, r->ort.GetTensorElementType(shape, &found));
     error = error ? error : checked(r, r->ort.GetTensorShapeElementCount(shape, count));
     error = error ? error : checked(r, r->ort.GetTensorMutableData(request->outputs[place], &memory));
-    if (shape) {
-        r->ort.ReleaseTensorTypeAndShapeInfo(shape);
-    }
+    if (shape) r->ort.ReleaseTensorTypeAndShapeInfo(shape);
     *data = memory;
     return error || found == type ? error : refuse(r, "has a %s with outputs of another type", GRAPH);
 }
@@ -1324,9 +1310,7 @@ static bool map_file(const char *path, Span *file)
     int64_t size = stream && _fseeki64(stream, 0, SEEK_END) == 0 ? _ftelli64(stream) : -1;
     uint8_t *bytes = size > 0 && (uint64_t)size <= SIZE_MAX ? malloc((size_t)size) : NULL;
     bool whole = bytes && _fseeki64(stream, 0, SEEK_SET) == 0 && fread(bytes, (size_t)size, 1, stream) == 1;
-    if (stream) {
-        fclose(stream);
-    }
+    if (stream) fclose(stream);
     if (!whole) {
         free(bytes);
         return false;
@@ -1354,9 +1338,7 @@ static bool map_file(const char *path, Span *file)
     bool usable = descriptor >= 0 && fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0 &&
                   (uint64_t)status.st_size <= SIZE_MAX;
     void *bytes = usable ? mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0) : MAP_FAILED;
-    if (descriptor >= 0) {
-        close(descriptor);
-    }
+    if (descriptor >= 0) close(descriptor);
     if (bytes == MAP_FAILED) return false;
     *file = span_of(bytes, (size_t)status.st_size);
     return true;
@@ -1364,9 +1346,7 @@ static bool map_file(const char *path, Span *file)
 
 static void unmap_file(Span file)
 {
-    if (file.at) {
-        munmap((void *)(uintptr_t)file.at, left(file));
-    }
+    if (file.at) munmap((void *)(uintptr_t)file.at, left(file));
 }
 
 /* Give the memory of what was read so far back to the system; the next use reads it from the file again. */

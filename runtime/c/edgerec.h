@@ -49,7 +49,7 @@ typedef enum {
  * Runtime packs one of them once more. Replace the file by renaming: one that is written to while it is open can crash
  * the process.
  *
- * path         the file.
+ * path         the file; on Windows in the code page of the process.
  * ort_library  onnxruntime's shared library, as dlopen or LoadLibrary take it. It stays loaded.
  * threads      for one answer, at least 1; small catalogues are fastest with 1.
  * opened       receives what edgerec_close must be given; NULL after an error.

@@ -83,6 +83,23 @@ def test_the_highest_rate_that_holds_the_bound_is_found() -> None:
     assert not ran(2, scenario="server", bound_ms=1.0, seconds=1.0).extra["holds"]
 
 
+def test_a_hiccup_of_the_machine_does_not_lower_the_rate_for_good() -> None:
+    time, calls = Time(), []
+    calm = time.subject(2)
+
+    def ask(batch: Sequence[Any]) -> Sequence[Any]:
+        calls.append(1)
+        time.now += 2_000_000_000 if len(calls) == 1000 else 0  # in the first try of the first rate
+        return calm(batch)
+
+    plan = Plan(scenario="server", bound_ms=10.0, seconds=20.0)
+    found = run(ask, INPUTS, plan, Watch(time, time.sleep))
+    assert [one["holds"] for one in found.extra["tried"]][:2] == [False, True]
+    assert found.extra["rate"] == pytest.approx(
+        ran(2, scenario="server", bound_ms=10.0, seconds=20.0).extra["rate"], rel=0.05
+    )
+
+
 def test_seeds_say_which_samples_are_asked_and_when() -> None:
     same = [ran(1, scenario="server", rate=500.0, sample_seed=3).latencies for _ in range(2)]
     other = ran(1, scenario="server", rate=500.0, sample_seed=3, schedule_seed=1).latencies

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from click.testing import CliRunner
 
 import pytest
 
+from edgerec.cli import group
 from edgerec.data import load as load_data
 from edgerec.distill import checkpoint
 from edgerec.distill.compress import distill_checkpoint
@@ -25,6 +27,7 @@ from edgerec.distill.towers import TowerConfig
 from edgerec.errors import MissingExtraError, ParityError, UsageError
 from edgerec.export import jetson_kit
 from edgerec.export.jetson_kit import write_tensorrt
+from edgerec.export.kit_run import run_kit
 from edgerec.export.package import draft
 from edgerec.export.tensorrt_recommender import tensorrt_recommender
 from edgerec.runtime.cuda import NoGPUError
@@ -216,6 +219,34 @@ def test_where_tensorrt_is_engines_are_built_and_checked(
     assert record["read_back"]["profiles"] == len(record["profiles"]) == 4
     assert {f"engines/{name}.plan" for name in NAMES} < set(report["files"])
     assert not device.memory  # given back
+
+
+@pytest.mark.parametrize("version", ["10.3.0", "11.4.1"])
+def test_a_kit_is_run_by_the_best_way_here(kit: Path, version: str) -> None:
+    device = FakeCuda()
+    trt = FakeTensorRT(version, device)
+    first, again = (run_kit(kit, None, lambda: trt, lambda: device) for _ in range(2))
+    assert {name: row["step"] for name, row in first.items()} == dict.fromkeys(NAMES, "rebuild")
+    assert {name: row["step"] for name, row in again.items()} == dict.fromkeys(NAMES, "engine")
+    assert not any(row["faults"] for row in [*first.values(), *again.values()])
+
+
+def test_a_kit_without_a_gpu_runs_on_the_cpu_and_a_wrong_graph_is_named(kit: Path) -> None:
+    def invoke(*options: str) -> Any:
+        return CliRunner().invoke(group, ["run-kit", str(kit), *options])
+
+    done = invoke("--json")
+    found = json.loads(done.stdout.splitlines()[-1])["graphs"]
+    assert done.exit_code == 0 and {row["step"] for row in found.values()} == {"onnxruntime-cpu"}
+    assert "tensorrt" in found[NAMES[0]]["reasons"]["engine"]
+    shutil.copy(kit / "graphs" / "recommender.fp16.onnx", kit / "graphs" / "recommender.int8-qdq.onnx")
+    entry = kit / "goldens" / "recommender" / "items.bin"
+    entry.write_bytes(np.fromfile(entry, np.int64)[::-1].tobytes())
+    failed = invoke()
+    assert "recommender.fp16: onnxruntime-cpu, request 0" in failed.stdout and "encoder.fp16" in failed.stdout
+    assert isinstance(failed.exception, ParityError)
+    (kit / "kit.json").write_text("{}")
+    assert "holds no usable kit.json" in str(invoke().exception)
 
 
 def test_an_error_anywhere_leaves_nothing(

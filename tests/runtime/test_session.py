@@ -42,7 +42,8 @@ def test_a_session_is_the_stateless_answer(
         assert session.state == pytest.approx(stateless.state[0], abs=1e-5)
         taken, left = session.memory.recall()
         assert left == pytest.approx(remember(tower, rows[:count])[:, taken - 1], abs=1e-5)
-        asked, whole = session.recommend(10, exclude_seen), recommender.recommend(history, 10, exclude_seen)
+        asked = session.recommend(10, exclude_seen)
+        (whole,) = recommender.recommend_many([history], 10, exclude_seen)  # by the graph
         assert [e.item for e in asked] == [e.item for e in whole]
         assert [e.score for e in asked] == pytest.approx([e.score for e in whole], abs=1e-3)  # the user's last limb
 
@@ -54,10 +55,8 @@ def test_a_session_goes_on_with_further_events(
     rows = [3, 8, 3, 5, 8, 8, 1, 3]
     session = recommender.session()
     session.observe_rows(rows[:5])
-    asked, whole = (
-        recommender.answer(session, 10, False, rows=rows[5:]),
-        recommender.recommend([f"i{row}" for row in rows], 10, False),
-    )
+    session.observe_rows(rows[5:])
+    asked, (whole,) = session.recommend(10, False), recommender.recommend_many([[f"i{row}" for row in rows]], 10, False)
     assert [entry.item for entry in asked] == [entry.item for entry in whole]
     assert [entry.score for entry in asked] == pytest.approx([entry.score for entry in whole], abs=1e-3)
 
@@ -78,7 +77,8 @@ def test_added_items_are_remembered_like_any_other(ring: Tower, load: Callable[[
         session = recommender.session()
         session.observe(*items)
         assert session.recommend(20, False) == recommender.recommend(items, 20, False)
-        found = recommender.answer(session, 20, False, rows=[1])  # and one event more
+        session.observe_rows([1])
+        found = session.recommend(20, False)
         answers.append({entry.item: entry.score for entry in found})
     decays, gained = np.float64([0.6, 0.97]), {"x": [5, 3], "y": [2], "c": [6, 4], "a": [1, 0]}
     for item, plain in answers[0].items():

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -316,3 +317,19 @@ def test_the_demo_needs_five_keys_and_no_network(bundle: Path, tmp_path: Path) -
         ["node", str(script), str(bundle), str(tmp_path)], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "plain"])
+def test_a_browser_is_a_subject_of_bench_and_its_own_clock_counts(
+    make_tower: Callable[..., Tower], write: Callable[..., Path], engine: str
+) -> None:
+    from edgerec.benchmarks.web_subject import WebSubject
+
+    path = write(make_tower())
+    subject, recommender = WebSubject("recommend", str(path), engine), Recommender.load(path)
+    subject.prepare()
+    before, outside = subject.clock(), time.perf_counter_ns()
+    for history in (["i1"], ["i3", "i2"]):
+        assert subject.run_one(history) == [one.item for one in recommender.recommend(history)]
+    assert 0 < subject.clock() - before < time.perf_counter_ns() - outside
+    subject.close()

@@ -1,0 +1,70 @@
+"""A bundle in headless Chromium as a subject: node drives the page, and the page's own clock counts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from edgerec.benchmarks.adapters import NotHere
+
+WEB = Path(__file__).resolve().parents[1] / "runtime" / "web"
+KINDS = ("recommend", "search")  # a session of the browser cannot be copied, and answers must depend on requests alone
+
+
+class WebSubject:
+    """``runtime/web`` over one bundle, on onnxruntime-web or in plain JavaScript."""
+
+    def __init__(self, kind: str, bundle: str, engine: str) -> None:
+        self.kind, self.bundle, self.engine = kind, bundle, engine
+        self._outside = 0  # nanoseconds that answers took on their way, so far
+        self._node: subprocess.Popen[str] | None = None
+
+    def prepare(self) -> None:
+        """Start the browser and open the bundle in it.
+
+        Raises:
+            NotHere: node, Chromium or a built ``runtime/web`` is missing, or the page did not open the bundle.
+        """
+        if not shutil.which("node") or not (WEB / "dist" / "edgerec-web.js").exists():
+            raise NotHere("needs node and a built runtime/web: run make web")
+        command = ["node", str(WEB / "subject.mjs"), str(Path(self.bundle).resolve()), self.engine]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self._node = subprocess.Popen(command, **pipes)
+        opened = self._next()
+        if opened["engine"] != self.engine:
+            raise NotHere(f"Chromium {opened['browser']} runs the bundle by {opened['engine']}, not by {self.engine}")
+
+    def run_one(self, request: Any) -> list[str]:
+        """Answer one request."""
+        assert self._node and self._node.stdin
+        start = time.perf_counter_ns()
+        self._node.stdin.write(json.dumps([self.kind, request]) + "\n")
+        self._node.stdin.flush()
+        found = self._next()
+        self._outside += time.perf_counter_ns() - start - int(found["ms"] * 1e6)
+        items: list[str] = found["items"]
+        return items
+
+    def clock(self) -> int:
+        """Return nanoseconds, of which requests and answers on their way are no part."""
+        return time.perf_counter_ns() - self._outside
+
+    def close(self) -> None:
+        """End the browser."""
+        if self._node and self._node.stdin:
+            self._node.stdin.close()
+            self._node.wait(timeout=30)
+
+    def _next(self) -> Any:
+        assert self._node and self._node.stdout and self._node.stderr
+        if line := self._node.stdout.readline():
+            found = json.loads(line)
+            if "error" in found:
+                raise NotHere(f"{self.engine} in Chromium cannot answer {self.kind} ({found['error']})")
+            return found
+        said = self._node.stderr.read().strip().splitlines() or ["it said nothing"]
+        raise NotHere(f"headless Chromium did not answer ({said[0][:200]})")
