@@ -189,7 +189,7 @@ def version() -> str:
 def table(result: dict[str, Any]) -> str:
     """Return a result as a Markdown table, under what it was measured on."""
     machine, bundle, times = result["environment"], result["bundle"], result["python_to_c"]
-    load = (machine["load_average"] or ["unknown"])[0]
+    load = f"{machine['load_average'][0]:.1f}" if machine["load_average"] else "unknown"
     lines = [
         [name, *(f"{clock[f'{p}_ms']:.3f}" for p in ("p50", "p90", "p99")), str(clock["n"])]
         for name, clock in result["latency"].items()

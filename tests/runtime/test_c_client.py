@@ -333,10 +333,12 @@ def test_mutated_files_are_refused_or_used_and_never_read_beyond(
         word = "read"
         try:
             bundle = Bundle(path)
+            members = {name: bytes(bundle[name]) for name in bundle.manifest["members"]}
+            write_members(path, {MANIFEST: bytes(bundle[MANIFEST]), **members})  # aligned, to be read further
             refused.append(False)
-            word = "use" if GRAPH in bundle.manifest["members"] and digest(bundle[GRAPH]) in graphs else "read"
-        except BundleError as error:
-            refused.append("extra field" not in str(error))  # zip's, which the client passes over
+            word = "use" if GRAPH in members and digest(members[GRAPH]) in graphs else "read"
+        except BundleError as error:  # but for two fields of a zip that the client has no use for
+            refused.append(not any(field in str(error) for field in ("extra field", "zip file version")))
         lines.append((word, path))
     answers = check(lines)
     wrong = [line for line, no, answer in zip(lines, refused, answers, strict=True) if no and answer.startswith("ok")]
