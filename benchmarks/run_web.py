@@ -40,9 +40,8 @@ def node(script: str, *jobs: Mapping[str, Any]) -> list[Any]:
     lines = "".join(json.dumps(job) + "\n" for job in jobs)
     done = subprocess.run(["node", str(WEB / script)], input=lines, capture_output=True, text=True)
     if done.returncode:
-        raise EdgerecError(
-            f"{script} failed ({done.stderr.strip()[-500:]}); expected a built runtime/web: run make web"
-        )
+        said = next((line for line in done.stderr.splitlines() if "Error" in line), "it did not say why")
+        raise EdgerecError(f"{script} failed ({said.strip()[:200]}); expected a built runtime/web: run make web")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

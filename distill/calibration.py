@@ -1,9 +1,15 @@
 """Cold items: from a text part to the vectors and the bias that the log would have taught.
 
 A warm item's residual and bias can be foretold from its text in part. The cold map is the ridge regression of both on
-the text part over warm items (attribute-to-factor map; Gantner et al. 2010), shrunk towards the text part as it is. How
-much it is shrunk is chosen by playing new items: a tenth of the warm items gets its vectors from the map that the
-others give.
+the text part over warm items (attribute-to-factor map; Gantner et al. 2010), shrunk towards the text part as it is.
+
+The texts of a catalogue have a direction in common, and so have its users; along it, a score says how common an item's
+text is, not whom it suits. A share of what the mean user gives an item is taken out of a new item's score: what is left
+compares users (after the common direction of word vectors; Mu & Viswanath 2018, arXiv:1702.01417). That is affine in
+the text part too, and goes into the map's bias.
+
+How much is shrunk and taken out is chosen by playing new items: a tenth of the warm items gets its vectors from the map
+that the others give.
 
 A lift in nats is what cold items gain on warm ones (calibrated stacking; Chao et al. 2016), and there are two. An item
 that comes after training is *new*: it gets the places of an average item, and more where that costs the known ones
@@ -14,7 +20,7 @@ validation next to nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +28,11 @@ from numpy.typing import NDArray
 
 from edgerec.distill.towers import ColdMap, TowerArrays, Towers
 from edgerec.interactions import FloatArray, Ragged, Requests, Split
-from edgerec.metrics import Scorer, cold_hr, ndcg, rank
+from edgerec.metrics import Scorer, cold_hr, ndcg, rank, top_k
 
 Rows = NDArray[np.int64]
 
+CENTRES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the mean user, what is taken out of a new item's score
 RIDGES = (0.1, 1.0, 10.0, 100.0)  # relative to the mean variance of a coordinate of the text part
 LIFTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # of a cold item's score, in nats
 FARTHEST, FINEST = 8.0, 0.05  # a lift that no item needs more than, and how near one is looked for
@@ -39,8 +46,8 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
     """Set the cold map of trained towers.
 
     Returns:
-        The ridge and the lifts that were chosen, NDCG@10 of played new items among themselves (None where no user took
-        one), and cold HR@10 on validation (None without cold targets).
+        The ridge, the share of the mean user and the lifts that were chosen, NDCG@10 of played new items among
+        themselves (None where no user took one), and cold HR@10 on validation (None without cold targets).
     """
     arrays = towers.eval().arrays()
     counts = np.bincount(split.train.values, minlength=split.n_items)
@@ -51,9 +58,10 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
         one.sample(MOST_REQUESTS, seed) for one in (new_item_requests(split, new), split.validation)
     )
 
-    def among_new(ridge: float) -> float:
-        played = as_new(arrays, fit_map(arrays, known, counts, ridge), new)
-        return quality(Among(played, new), requests, split.mask_seen)
+    mean_user = arrays.users(validation).mean(axis=0)
+
+    def mapped(rows: Rows, ridge: float, share: float) -> ColdMap:
+        return centred(fit_map(arrays, rows, counts, ridge), share * mean_user)
 
     def places(cold_map: ColdMap, lift: float) -> float:
         ranked = rank(as_new(arrays, lifted(cold_map, lift), new), unseen, 10, split.mask_seen)
@@ -63,19 +71,20 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
         found = [quality(as_new(arrays, lifted(cold_map, lift), rows), validation, split.mask_seen) for lift in LIFTS]
         return max(lift for lift, one in zip(LIFTS, found, strict=True) if one >= (1 - allowance) * max(found))
 
-    judged = {ridge: among_new(ridge) for ridge in RIDGES} if len(requests) else {}
-    ridge = max(judged, key=lambda one: judged[one], default=RIDGES[-1])
-    chosen, lift, old_lift = fit_map(arrays, order, counts, ridge), 0.0, 0.0
+    choices = [(ridge, share) for ridge in RIDGES for share in CENTRES] if len(requests) else []
+    judged = {choice: among_new(arrays, mapped(known, *choice), new, requests) for choice in choices}
+    best = max(judged, key=lambda one: judged[one], default=(RIDGES[-1], CENTRES[0]))
+    chosen, lift, old_lift = mapped(order, *best), 0.0, 0.0
     if judged:
-        played, unseen = fit_map(arrays, known, counts, ridge), without(validation, new, split.n_items)
+        played, unseen = mapped(known, *best), without(validation, new, split.n_items)
         fair = lowest(lambda one: places(played, one) >= len(new) / split.n_items)
         lift = max(fair, highest_lift(played, new, ALLOWANCE))
         old_lift = min(lift, highest_lift(chosen, cold, NATURAL_ALLOWANCE))
     towers.set_cold(lifted(chosen, lift), old_lift - lift)
     ranked = rank(towers, split.validation, 10, split.mask_seen)
     cold_hits, _ = cold_hr(ranked, split.validation.targets, split.warm, 10)
-    found = {"ridge": ridge, "lift": lift, "old_lift": old_lift, "new_items_ndcg10": judged.get(ridge)}
-    return {**found, "validation_cold_hr10": cold_hits}
+    found = {"ridge": best[0], "centre": best[1], "lift": lift, "old_lift": old_lift}
+    return {**found, "new_items_ndcg10": judged.get(best), "validation_cold_hr10": cold_hits}
 
 
 def fit_map(arrays: TowerArrays, rows: Rows, counts: NDArray[np.int64], ridge: float) -> ColdMap:
@@ -110,6 +119,11 @@ def lowest(reached: Callable[[float], bool]) -> float:
     return high
 
 
+def centred(cold_map: ColdMap, user: FloatArray) -> ColdMap:
+    """Return the map whose items score nothing for a user vector float32 [d], but for what their biases are."""
+    return cold_map._replace(bias=cold_map.bias - cold_map.item_out @ user)
+
+
 def lifted(cold_map: ColdMap, lift: float) -> ColdMap:
     """Return the map with so much more bias."""
     bias = cold_map.bias.copy()
@@ -124,19 +138,13 @@ def as_new(arrays: TowerArrays, cold_map: ColdMap, rows: Rows) -> TowerArrays:
     return replace(arrays, item_in=item_in, item_out=item_in if arrays.shared else item_out, bias=bias)
 
 
-@dataclass(frozen=True)
-class Among:
-    """A scorer that ranks the items at ``rows`` only."""
-
-    scorer: Scorer
-    rows: Rows
-
-    def score(self, requests: Requests) -> FloatArray:
-        """Return its scores, float32 [R, n_items], minus infinity elsewhere."""
-        scores = self.scorer.score(requests)
-        kept = np.full_like(scores, -np.inf)
-        kept[:, self.rows] = scores[:, self.rows]
-        return kept
+def among_new(arrays: TowerArrays, cold_map: ColdMap, rows: Rows, requests: Requests) -> float:
+    """Return mean NDCG@10 of the items at ``rows``, as the map makes them, among themselves; no history holds one."""
+    _, item_out, bias = cold_map.apply(arrays.text[rows])
+    top = top_k(arrays.users(requests) @ item_out.T + bias, 10)
+    ranked = np.full((len(requests), 10), -1, np.int32)
+    ranked[:, : top.shape[1]] = np.where(top >= 0, rows[top], -1)
+    return float(ndcg(ranked, requests, 10).mean())
 
 
 def new_item_requests(split: Split, new: Rows) -> Requests:

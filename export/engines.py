@@ -33,39 +33,6 @@ class Engine(Protocol):
         """Return text vectors of ``input_ids`` and ``attention_mask`` int64 [B, L], float32 [B, d]."""
 
 
-class OnnxEngine:
-    """onnxruntime over two files, ``.onnx`` (tables beside it) or ``.ort``.
-
-    Args:
-        name: What a table calls it.
-        recommender: ``recommender.onnx`` or ``.ort``.
-        encoder: ``item_encoder.onnx`` or ``.ort``.
-        shape: Of a session's state, [K, d].
-    """
-
-    def __init__(self, name: str, recommender: Path, encoder: Path, shape: tuple[int, int]) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = 1
-        self.name, self.state = name, np.zeros((1, *shape), np.float32)
-        self._recommender, self._encoder = (
-            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            for path in (recommender, encoder)
-        )
-
-    def rank(self, history: RowArray, k: int) -> tuple[RowArray, FloatArray]:
-        """Return the k best rows and their scores."""
-        feed = {"history": history, "state": self.state, "k": np.array([k])}
-        items, scores = self._recommender.run(["items", "scores"], feed)
-        return items[0], scores[0]
-
-    def encode(self, feed: Feed) -> FloatArray:
-        """Return text vectors."""
-        return self._encoder.run(["text_vector"], dict(feed))[0]
-
-
 class OpenVinoEngine:
     """OpenVINO over two IR files.
 

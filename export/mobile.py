@@ -17,7 +17,7 @@ from typing import Any
 import onnxruntime
 
 from edgerec.distill.checkpoint import Checkpoint
-from edgerec.export.engines import OnnxEngine
+from edgerec.export.onnx_engine import OnnxEngine
 from edgerec.export.package import STRINGS, draft, sizes_of, unpack, wanted
 from edgerec.export.parity import compare, require_parity
 from edgerec.export.quantization import made

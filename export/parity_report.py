@@ -1,11 +1,16 @@
 """One table of every engine that runs here, against torch in fp32: the numbers of docs/targets.md.
 
-python -m edgerec.export.parity_report MODEL --out benchmarks/results/parity-NAME.json
+    python -m edgerec.export.parity_report MODEL --out benchmarks/results/parity-NAME.json
+
+``--aarch64`` names a command that starts a Python for aarch64, real or emulated (``export/aarch64_root.sh``); a browser
+answers where node, Chromium and a built ``runtime/web`` are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,50 +20,79 @@ import onnxruntime
 
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
+from edgerec.benchmarks.run_web import ENGINES
 from edgerec.distill.checkpoint import Checkpoint, load
 from edgerec.errors import EdgerecError
-from edgerec.export.engines import Engine, OnnxEngine
+from edgerec.export.elsewhere import in_browser, in_python
+from edgerec.export.engines import Engine
 from edgerec.export.mobile import write_ort
+from edgerec.export.onnx_engine import OnnxEngine
 from edgerec.export.openvino_target import write_openvino
-from edgerec.export.package import Draft, draft, unpack, wanted
-from edgerec.export.parity import LIMITS, compare
+from edgerec.export.package import Draft, draft, unpack, wanted, write
+from edgerec.export.parity import LIMITS, Reference, compare
 from edgerec.export.quantization import made
 from edgerec.files import write_bytes, write_json
 from edgerec.runtime.layout import ENCODER, GRAPH
 
 ORT = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weights")
-ELSEWHERE = {
-    "TensorRT": "no NVIDIA GPU here",
-    "ORT on aarch64": "no aarch64 machine here",
-}
+ELSEWHERE = ("fp32", "int8-dynamic", "int8-static", "int8-weights")  # fp16 weights are computed with in fp32
 
 
-def rows(checkpoint: Checkpoint) -> Iterator[dict[str, Any]]:
-    """Yield what each engine answers, or why it does not."""
+def rows(checkpoint: Checkpoint, commands: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield what each engine answers, or why it does not; ``commands`` start Pythons on aarch64."""
     prepared = draft(checkpoint)
     asked = wanted(prepared)
     for precision in ORT:
-        name = f"ORT {onnxruntime.__version__}, {precision}"
+        yield row(f"ORT {onnxruntime.__version__}", precision, asked, partial(here, prepared, precision))
+    for compiled, precision in ((write_ort, "int8-weights"), (write_openvino, "fp32"), (write_openvino, "int8-static")):
         with TemporaryDirectory() as folder:
             try:
-                yield {"precision": precision, **compare(portable(prepared, precision, name, Path(folder)), asked)}
+                yield {"precision": precision, **compiled(checkpoint, precision, Path(folder) / "out")["parity"]}
             except EdgerecError as error:
-                yield {"engine": name, "not_measured": str(error)}
-    for write, precision in ((write_ort, "int8-weights"), (write_openvino, "fp32"), (write_openvino, "int8-static")):
-        with TemporaryDirectory() as folder:
-            try:
-                yield {"precision": precision, **write(checkpoint, precision, Path(folder) / "out")["parity"]}
-            except EdgerecError as error:
-                yield {"engine": f"{write.__name__}, {precision}", "not_measured": str(error)}
-    yield from ({"engine": name, "not_measured": reason} for name, reason in ELSEWHERE.items())
+                yield {"engine": f"{compiled.__name__}, {precision}", "not_measured": str(error)}
+    for command, precision in product(commands, ELSEWHERE):
+        yield row("ORT on aarch64", precision, asked, partial(there, prepared, asked, command, precision))
+    for engine, precision in product(ENGINES, ELSEWHERE):
+        yield row(f"browser, {engine}", precision, asked, partial(browser, prepared, asked, engine, precision))
+    yield {"engine": "TensorRT", "not_measured": "no NVIDIA GPU here"}
+    if not commands:
+        yield {"engine": "ORT on aarch64", "not_measured": "no aarch64 machine here, and no --aarch64 for another"}
 
 
-def portable(prepared: Draft, precision: str, name: str, folder: Path) -> Engine:
-    """Open the portable files of a model in a stock onnxruntime."""
+def row(name: str, precision: str, asked: Reference, opened: Callable[[Path], Engine]) -> dict[str, Any]:
+    """Return the line of one engine, or of ``name`` and why it is not there; ``opened`` may write to a folder."""
+    with TemporaryDirectory() as folder:
+        try:
+            engine = opened(Path(folder))
+            found = compare(engine, asked)
+        except EdgerecError as error:
+            return {"engine": f"{name}, {precision}", "not_measured": str(error)}
+    return {"precision": precision, **found, "engine": f"{engine.name}, {precision}"}
+
+
+def lay(prepared: Draft, precision: str, folder: Path) -> tuple[int, int]:
+    """Write the portable files of a model; return the shape of a session's state, [K, d]."""
     unpack(prepared, folder)
     write_bytes(folder / ENCODER, made(precision, prepared.graph, prepared.calibration()))
-    shape = (len(prepared.rounded.decays), prepared.rounded.embedding_size)
-    return OnnxEngine(name, folder / GRAPH, folder / ENCODER, shape)
+    return len(prepared.rounded.decays), prepared.rounded.embedding_size
+
+
+def here(prepared: Draft, precision: str, folder: Path) -> Engine:
+    """Open the portable files in a stock onnxruntime."""
+    shape = lay(prepared, precision, folder)
+    return OnnxEngine(f"ORT {onnxruntime.__version__}", folder / GRAPH, folder / ENCODER, shape)
+
+
+def there(prepared: Draft, asked: Reference, command: str, precision: str, folder: Path) -> Engine:
+    """Have a stock onnxruntime of another Python answer, over the same files."""
+    return in_python(command, folder, lay(prepared, precision, folder), asked)
+
+
+def browser(prepared: Draft, asked: Reference, engine: str, precision: str, folder: Path) -> Engine:
+    """Have a browser answer, over the bundle as it ships."""
+    graph = made(precision, prepared.graph, prepared.calibration())
+    write(prepared, precision, graph, folder / "model.edgerec")
+    return in_browser(folder / "model.edgerec", engine, prepared.tower.ids, asked)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -96,7 +130,8 @@ def table(result: dict[str, Any]) -> str:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(model: Path, out: Path) -> None:
+@click.option("--aarch64", multiple=True, help="A command that starts a Python for aarch64 with numpy and onnxruntime.")
+def main(model: Path, out: Path, aarch64: tuple[str, ...]) -> None:
     """Compare every engine that runs here with torch."""
     checkpoint = load(model)
     result = {
@@ -106,9 +141,12 @@ def main(model: Path, out: Path) -> None:
         "rows": [],
         "environment": environment(),
     }
-    for row in rows(checkpoint):
-        result["rows"].append(row)
-        click.echo(row.get("not_measured") or f"{row['engine']}: overlap {row['overlap']:.4f}, tau {row['tau']:.4f}")
+    for one in rows(checkpoint, aarch64):
+        result["rows"].append(one)
+        said = (
+            one.get("not_measured") or f"overlap {one['overlap']:.4f}, text distance {one['largest_text_distance']:.2g}"
+        )
+        click.echo(f"{one['engine']}: {said}")
     write_json(out, result)
     write_bytes(out.with_suffix(".md"), table(result).encode())
 

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 
 from edgerec.distill.encoder import MAX_TOKENS
-from edgerec.export.engines import OnnxEngine, token_feeds
+from edgerec.export.engines import token_feeds
 from edgerec.export.goldens import goldens
+from edgerec.export.onnx_engine import OnnxEngine
 from edgerec.export.package import Draft, unpack
 from edgerec.export.tensorrt_builder import BATCHES, EXCLUDED, HISTORIES, LENGTHS
 from edgerec.export.tensorrt_ladder import Runner

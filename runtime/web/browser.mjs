@@ -2,7 +2,8 @@
  * Bundles in headless Chromium: `node browser.mjs` takes jobs, a line each, and prints the answers, a line each.
  *
  * A job replays calls, or times them: {bundle, engine, old, steps, together, time}. A step is [call, ...arguments] of the recommender, or of its one
- * session for "session.observe" and "session.recommend"; ["load", name] opens another file of the bundle's folder.
+ * session for "session.observe" and "session.recommend"; ["load", name] opens another file of the bundle's folder, and
+ * ["encode", text] answers with the numbers of its text vector.
  * `together` asks all steps at once. `old` takes away what a browser of 2020 does not have. `time` is {rounds, histories,
  * queries}. CHROMIUM names the browser, if it is not on the PATH under a usual name.
  */
@@ -79,6 +80,7 @@ async function replay({ engine, steps, together }) {
   async function answer([call, ...args]) {
     try {
       if (call === "load") return { value: (await Recommender.load(...args)).engine };
+      if (call === "encode") return { value: Array.from((await recommender.encoder.encode(...args)).text) };
       const own = call.startsWith("session.");
       return { value: await (own ? session : recommender)[call.replace("session.", "")](...args) };
     } catch (error) {

@@ -13,14 +13,14 @@ import pytest
 from edgerec.cold import hide_items
 from edgerec.data import load
 from edgerec.distill.calibration import (
-    Among,
+    among_new,
     as_new,
     calibrate_cold,
+    centred,
     fit_map,
     lifted,
     lowest,
     new_item_requests,
-    quality,
     without,
 )
 from edgerec.distill.towers import TowerConfig, Towers
@@ -83,7 +83,7 @@ def test_the_ring_foretells_where_an_unseen_item_stands(cycle: Path) -> None:
     new = np.array([4])
     requests = new_item_requests(divided, new)
     assert all(4 not in requests.histories[row] for row in range(len(requests)))
-    assert quality(Among(as_new(towers.arrays(), towers.cold_map(), new), new), requests, False) == 1.0
+    assert among_new(towers.arrays(), towers.cold_map(), new, requests) == 1.0
     np.testing.assert_allclose(towers.cold_map().apply(text)[1], back, atol=0.2)
 
 
@@ -107,6 +107,37 @@ def test_new_items_are_lifted_more_than_old_ones_that_nobody_took() -> None:
     found, mapped = towers.arrays().bias, towers.cold_map().apply(text)[2]
     np.testing.assert_allclose(found[~warm], mapped[~warm] + report["old_lift"] - report["lift"], atol=1e-5)
     np.testing.assert_array_equal(found[warm], 3.0)
+
+
+def test_a_direction_that_all_users_share_is_taken_out_where_it_hides_whom_an_item_suits() -> None:
+    """Two kinds of items and of users; a text's share of the common direction says nothing, and is as large."""
+    rng = np.random.default_rng(0)
+    n, users = 200, 400
+    kind, common = np.arange(n) % 2, rng.normal(2, 1, n)
+    text = np.stack([kind, 1 - kind, common], axis=1).astype(np.float32)
+    taken = [rng.choice(np.flatnonzero(kind == user % 2), 10, False) for user in range(users)]
+    events, then, last = (
+        Ragged.from_lists([one[start:end] for one in taken]) for start, end in ((0, 8), (8, 9), (9, 10))
+    )
+    warm, who = np.ones(n, np.bool_), np.arange(users, dtype=np.int32)
+    asked = Requests(who, events, then), Requests(who, events, last)
+    divided = Split("leave-one-out", n, events, np.arange(len(events.values), dtype=np.int32), warm, *asked, True)
+    towers = Towers(text, warm, TowerConfig(3), np.eye(3, dtype=np.float32)).eval()
+    report = calibrate_cold(towers, divided)
+    assert report["centre"] == 1.0
+    arrays, items = towers.arrays(), np.flatnonzero(kind == 0)
+    requests = Requests(who[:2], events.take(np.array([0, 1])), then.take(np.array([0, 1])))
+    _, item_out, bias = towers.cold_map().apply(text)
+    scores = arrays.users(requests) @ item_out.T + bias
+    assert scores[0, items].min() > scores[0, kind == 1].max()  # whatever is common
+
+
+def test_a_centred_map_gives_the_mean_user_nothing() -> None:
+    towers, _ = taught(shared=False)
+    arrays = towers.arrays()
+    found, user = fit_map(arrays, np.arange(200), np.full(200, 3), 1.0), np.arange(6, dtype=np.float32)
+    _, item_out, bias = centred(found, user).apply(arrays.text)
+    np.testing.assert_allclose(item_out @ user + bias, found.apply(arrays.text)[2], atol=1e-3)
 
 
 def test_nobody_has_taken_a_played_item_yet() -> None:
