@@ -423,11 +423,11 @@ def test_the_example_prints_what_python_answers(ring: Tower, write: Callable[...
 
 def test_the_header_is_one_of_cxx_too(tmp_path: Path) -> None:
     (tmp_path / "main.c").write_text(
-        '#include "edgerec.h"\nint main() { return edgerec_item_row != nullptr ? 0 : 1; }\n'
+        '#include "edgerec.h"\nint main() { edgerec_close(nullptr); return EDGEREC_SEEN_AS_EXPORTED; }\n'
     )
     flags = ("-x", "c++", "-std=c++11", f"-I{SOURCE}", "-fsyntax-only", "-Wall", "-Wextra", "-Werror")
     done = subprocess.run([str(compiler()), *flags, str(tmp_path / "main.c")], capture_output=True, text=True)
-    if "cc1plus" in done.stderr:
+    if "cannot execute" in done.stderr:
         pytest.skip("the compiler has no C++")
     assert done.returncode == 0, done.stderr
 
