@@ -24,8 +24,8 @@ def sources() -> list[Path]:
 
 def data_files() -> list[Path]:
     """Return what lies beside the modules and ships with them."""
-    web = [path for path in (ROOT / "runtime" / "web").glob("[!.]*") if path.is_file()]
-    return sorted([*(path for kind in ("*.md", "*.sh") for path in (ROOT / "export").glob(kind)), *web])
+    others = [path for name in ("web", "c") for path in (ROOT / "runtime" / name).glob("[!.]*") if path.is_file()]
+    return sorted([*(path for kind in ("*.md", "*.sh") for path in (ROOT / "export").glob(kind)), *others])
 
 
 def test_wheel_holds_edgerec_only_and_every_module(tmp_path: Path) -> None:
