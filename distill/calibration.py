@@ -9,7 +9,7 @@ compares users (after the common direction of word vectors; Mu & Viswanath 2018,
 the text part too, and goes into the map's bias.
 
 How much is shrunk and taken out is chosen by playing new items: a tenth of the warm items gets its vectors from the map
-that the others give.
+that the others give. Nothing is taken out unless that is shown to be better.
 
 A lift in nats is what cold items gain on warm ones (calibrated stacking; Chao et al. 2016), and there are two. An item
 that comes after training is *new*: it gets the places of an average item, and more where that costs the known ones
@@ -19,7 +19,7 @@ validation next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,8 +31,10 @@ from edgerec.interactions import FloatArray, Ragged, Requests, Split
 from edgerec.metrics import Scorer, cold_hr, ndcg, rank, top_k
 
 Rows = NDArray[np.int64]
+Choice = tuple[float, float]  # a ridge, and a share of the mean user
 
 CENTRES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the mean user, what is taken out of a new item's score
+SHOWN = 2.0  # standard errors, paired over requests
 RIDGES = (0.1, 1.0, 10.0, 100.0)  # relative to the mean variance of a coordinate of the text part
 LIFTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # of a cold item's score, in nats
 FARTHEST, FINEST = 8.0, 0.05  # a lift that no item needs more than, and how near one is looked for
@@ -73,7 +75,7 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
 
     choices = [(ridge, share) for ridge in RIDGES for share in CENTRES] if len(requests) else []
     judged = {choice: among_new(arrays, mapped(known, *choice), new, requests) for choice in choices}
-    best = max(judged, key=lambda one: judged[one], default=(RIDGES[-1], CENTRES[0]))
+    best = most_shown(judged) if judged else (RIDGES[-1], CENTRES[0])
     chosen, lift, old_lift = mapped(order, *best), 0.0, 0.0
     if judged:
         played, unseen = mapped(known, *best), without(validation, new, split.n_items)
@@ -84,7 +86,8 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
     ranked = rank(towers, split.validation, 10, split.mask_seen)
     cold_hits, _ = cold_hr(ranked, split.validation.targets, split.warm, 10)
     found = {"ridge": best[0], "centre": best[1], "lift": lift, "old_lift": old_lift}
-    return {**found, "new_items_ndcg10": judged.get(best), "validation_cold_hr10": cold_hits}
+    among = float(judged[best].mean()) if judged else None
+    return {**found, "new_items_ndcg10": among, "validation_cold_hr10": cold_hits}
 
 
 def fit_map(arrays: TowerArrays, rows: Rows, counts: NDArray[np.int64], ridge: float) -> ColdMap:
@@ -138,13 +141,28 @@ def as_new(arrays: TowerArrays, cold_map: ColdMap, rows: Rows) -> TowerArrays:
     return replace(arrays, item_in=item_in, item_out=item_in if arrays.shared else item_out, bias=bias)
 
 
-def among_new(arrays: TowerArrays, cold_map: ColdMap, rows: Rows, requests: Requests) -> float:
-    """Return mean NDCG@10 of the items at ``rows``, as the map makes them, among themselves; no history holds one."""
+def most_shown(judged: Mapping[Choice, NDArray[np.float64]]) -> Choice:
+    """Return the best ridge and share; a share above 0 must be better than the best without by ``SHOWN`` errors.
+
+    Args:
+        judged: Ridge and share -> NDCG@10 per request, float64 [R].
+    """
+    best = max(judged, key=lambda one: judged[one].mean())
+    plain = max((one for one in judged if one[1] == 0), key=lambda one: judged[one].mean())
+    gain = judged[best] - judged[plain]
+    return best if gain.mean() > SHOWN * gain.std() / np.sqrt(len(gain)) else plain
+
+
+def among_new(arrays: TowerArrays, cold_map: ColdMap, rows: Rows, requests: Requests) -> NDArray[np.float64]:
+    """Return NDCG@10 of each request, float64 [R], ranking the items at ``rows`` as the map makes them.
+
+    No history may hold one of them.
+    """
     _, item_out, bias = cold_map.apply(arrays.text[rows])
     top = top_k(arrays.users(requests) @ item_out.T + bias, 10)
     ranked = np.full((len(requests), 10), -1, np.int32)
     ranked[:, : top.shape[1]] = np.where(top >= 0, rows[top], -1)
-    return float(ndcg(ranked, requests, 10).mean())
+    return ndcg(ranked, requests, 10)
 
 
 def new_item_requests(split: Split, new: Rows) -> Requests:

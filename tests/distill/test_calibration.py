@@ -20,6 +20,7 @@ from edgerec.distill.calibration import (
     fit_map,
     lifted,
     lowest,
+    most_shown,
     new_item_requests,
     without,
 )
@@ -83,7 +84,7 @@ def test_the_ring_foretells_where_an_unseen_item_stands(cycle: Path) -> None:
     new = np.array([4])
     requests = new_item_requests(divided, new)
     assert all(4 not in requests.histories[row] for row in range(len(requests)))
-    assert among_new(towers.arrays(), towers.cold_map(), new, requests) == 1.0
+    assert among_new(towers.arrays(), towers.cold_map(), new, requests).mean() == 1.0
     np.testing.assert_allclose(towers.cold_map().apply(text)[1], back, atol=0.2)
 
 
@@ -130,6 +131,14 @@ def test_a_direction_that_all_users_share_is_taken_out_where_it_hides_whom_an_it
     _, item_out, bias = towers.cold_map().apply(text)
     scores = arrays.users(requests) @ item_out.T + bias
     assert scores[0, items].min() > scores[0, kind == 1].max()  # whatever is common
+
+
+def test_a_share_is_taken_where_it_is_shown_to_be_better_only() -> None:
+    plain, luck = np.tile([0.0, 1.0], 50), np.zeros(100)
+    luck[:3] = 1
+    judged = {(0.1, 0.0): plain - 0.1, (1.0, 0.0): plain, (1.0, 0.5): plain + luck * 0.5}
+    assert most_shown(judged) == (1.0, 0.0)
+    assert most_shown({**judged, (10.0, 1.0): plain + 0.1 * luck[::-1] + 0.05}) == (10.0, 1.0)
 
 
 def test_a_centred_map_gives_the_mean_user_nothing() -> None:
