@@ -9,7 +9,8 @@ compares users (after the common direction of word vectors; Mu & Viswanath 2018,
 the text part too, and goes into the map's bias.
 
 How much is shrunk and taken out is chosen by playing new items: a tenth of the warm items gets its vectors from the map
-that the others give. Nothing is taken out unless that is shown to be better.
+that the others give. Something is taken out only where that is shown to be better among new items, and not to be worse
+among all: along the common direction lies also who takes what is new.
 
 A lift in nats is what cold items gain on warm ones (calibrated stacking; Chao et al. 2016), and there are two. An item
 that comes after training is *new*: it gets the places of an average item, and more where that costs the known ones
@@ -20,7 +21,7 @@ validation next to nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,43 +52,106 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
         The ridge, the share of the mean user and the lifts that were chosen, NDCG@10 of played new items among
         themselves (None where no user took one), and cold HR@10 on validation (None without cold targets).
     """
-    arrays = towers.eval().arrays()
-    counts = np.bincount(split.train.values, minlength=split.n_items)
-    cold, order = np.flatnonzero(~split.warm), np.random.default_rng(seed).permutation(np.flatnonzero(split.warm))
-    cut = round(NEW_SHARE * len(order))
-    new, known = order[:cut], order[cut:]
-    requests, validation = (
-        one.sample(MOST_REQUESTS, seed) for one in (new_item_requests(split, new), split.validation)
-    )
-
-    mean_user = arrays.users(validation).mean(axis=0)
-
-    def mapped(rows: Rows, ridge: float, share: float) -> ColdMap:
-        return centred(fit_map(arrays, rows, counts, ridge), share * mean_user)
-
-    def places(cold_map: ColdMap, lift: float) -> float:
-        ranked = rank(as_new(arrays, lifted(cold_map, lift), new), unseen, 10, split.mask_seen)
-        return float(np.isin(ranked, new).sum() / max((ranked >= 0).sum(), 1))
-
-    def highest_lift(cold_map: ColdMap, rows: Rows, allowance: float) -> float:
-        found = [quality(as_new(arrays, lifted(cold_map, lift), rows), validation, split.mask_seen) for lift in LIFTS]
-        return max(lift for lift, one in zip(LIFTS, found, strict=True) if one >= (1 - allowance) * max(found))
-
-    choices = [(ridge, share) for ridge in RIDGES for share in CENTRES] if len(requests) else []
-    judged = {choice: among_new(arrays, mapped(known, *choice), new, requests) for choice in choices}
-    best = most_shown(judged) if judged else (RIDGES[-1], CENTRES[0])
-    chosen, lift, old_lift = mapped(order, *best), 0.0, 0.0
-    if judged:
-        played, unseen = mapped(known, *best), without(validation, new, split.n_items)
-        fair = lowest(lambda one: places(played, one) >= len(new) / split.n_items)
-        lift = max(fair, highest_lift(played, new, ALLOWANCE))
-        old_lift = min(lift, highest_lift(chosen, cold, NATURAL_ALLOWANCE))
+    game = Game.of(towers.eval().arrays(), split, seed)
+    choice, lift, old_lift, among = (RIDGES[-1], CENTRES[0]), 0.0, 0.0, None
+    if len(game.requests):
+        judged = {(ridge, share): game.among_new((ridge, share)) for ridge in RIDGES for share in CENTRES}
+        choice, lift = game.best(judged)
+        among = float(judged[choice].mean())
+    chosen = game.map(np.concatenate([game.new, game.known]), choice)
+    if len(game.requests):
+        old_lift = min(lift, game.highest_lift(chosen, np.flatnonzero(~split.warm), NATURAL_ALLOWANCE))
     towers.set_cold(lifted(chosen, lift), old_lift - lift)
     ranked = rank(towers, split.validation, 10, split.mask_seen)
     cold_hits, _ = cold_hr(ranked, split.validation.targets, split.warm, 10)
-    found = {"ridge": best[0], "centre": best[1], "lift": lift, "old_lift": old_lift}
-    among = float(judged[best].mean()) if judged else None
+    found = {"ridge": choice[0], "centre": choice[1], "lift": lift, "old_lift": old_lift}
     return {**found, "new_items_ndcg10": among, "validation_cold_hr10": cold_hits}
+
+
+@dataclass(frozen=True)
+class Game:
+    """Warm items that play new ones, and who is asked about them.
+
+    Attributes:
+        arrays: Trained.
+        split: What they were trained on.
+        counts: int64 [n_items], training events.
+        new: Rows that play.
+        known: The other warm rows.
+        requests: Users who took some of the new items, which are their targets.
+        validation: Some of the split's.
+    """
+
+    arrays: TowerArrays
+    split: Split
+    counts: NDArray[np.int64]
+    new: Rows
+    known: Rows
+    requests: Requests
+    validation: Requests
+
+    @classmethod
+    def of(cls, arrays: TowerArrays, split: Split, seed: int) -> Game:
+        """Draw who plays."""
+        counts = np.bincount(split.train.values, minlength=split.n_items)
+        order = np.random.default_rng(seed).permutation(np.flatnonzero(split.warm))
+        cut = round(NEW_SHARE * len(order))
+        asked = new_item_requests(split, order[:cut]), split.validation
+        return cls(arrays, split, counts, order[:cut], order[cut:], *(one.sample(MOST_REQUESTS, seed) for one in asked))
+
+    def map(self, rows: Rows, choice: Choice) -> ColdMap:
+        """Return the cold map that some rows give."""
+        ridge, share = choice
+        mean_user = self.arrays.users(self.validation).mean(axis=0)
+        return centred(fit_map(self.arrays, rows, self.counts, ridge), share * mean_user, self.arrays.text[rows])
+
+    def among_new(self, choice: Choice) -> NDArray[np.float64]:
+        """Return NDCG@10 of each request, float64 [R], the new items ranked among themselves."""
+        return among_new(self.arrays, self.map(self.known, choice), self.new, self.requests)
+
+    def among_all(self, choice: Choice, lift: float) -> NDArray[np.float64]:
+        """Return NDCG@10 of each request, float64 [R], the new items ranked among all."""
+        played = as_new(self.arrays, lifted(self.map(self.known, choice), lift), self.new)
+        return ndcg(rank(played, self.requests, 10, self.split.mask_seen), self.requests, 10)
+
+    def lift(self, choice: Choice) -> float:
+        """Return what gives new items the places of average ones, or more where that costs the known ones little."""
+        cold_map, unseen = self.map(self.known, choice), without(self.validation, self.new, self.split.n_items)
+
+        def places(lift: float) -> float:
+            ranked = rank(as_new(self.arrays, lifted(cold_map, lift), self.new), unseen, 10, self.split.mask_seen)
+            return float(np.isin(ranked, self.new).sum() / max((ranked >= 0).sum(), 1))
+
+        fair = lowest(lambda one: places(one) >= len(self.new) / self.split.n_items)
+        return max(fair, self.highest_lift(cold_map, self.new, ALLOWANCE))
+
+    def highest_lift(self, cold_map: ColdMap, rows: Rows, allowance: float) -> float:
+        """Return the highest lift of some rows that costs no more than a share of NDCG@10 on validation."""
+        played = {lift: as_new(self.arrays, lifted(cold_map, lift), rows) for lift in LIFTS}
+        found = {lift: quality(one, self.validation, self.split.mask_seen) for lift, one in played.items()}
+        return max(lift for lift, one in found.items() if one >= (1 - allowance) * max(found.values()))
+
+    def best(self, judged: Mapping[Choice, NDArray[np.float64]]) -> tuple[Choice, float]:
+        """Return the best ridge and share, and its lift.
+
+        A share above 0 must be shown to be better among new items than the best without, and not worse among all.
+
+        Args:
+            judged: What ``among_new`` says of every ridge and share.
+        """
+        best = max(judged, key=lambda one: judged[one].mean())
+        plain = max((one for one in judged if one[1] == CENTRES[0]), key=lambda one: judged[one].mean())
+        lift = self.lift(plain)
+        if errors(judged[best] - judged[plain]) > SHOWN:
+            higher = self.lift(best)
+            if errors(self.among_all(best, higher) - self.among_all(plain, lift)) > -SHOWN:
+                return best, higher
+        return plain, lift
+
+
+def errors(gain: NDArray[np.float64]) -> float:
+    """Return how many standard errors a mean is above 0."""
+    return float(gain.mean() / max(gain.std() / np.sqrt(len(gain)), 1e-12))
 
 
 def fit_map(arrays: TowerArrays, rows: Rows, counts: NDArray[np.int64], ridge: float) -> ColdMap:
@@ -122,9 +186,17 @@ def lowest(reached: Callable[[float], bool]) -> float:
     return high
 
 
-def centred(cold_map: ColdMap, user: FloatArray) -> ColdMap:
-    """Return the map whose items score nothing for a user vector float32 [d], but for what their biases are."""
-    return cold_map._replace(bias=cold_map.bias - cold_map.item_out @ user)
+def centred(cold_map: ColdMap, user: FloatArray, text: FloatArray) -> ColdMap:
+    """Return the map whose items score for a user vector float32 [d] what the average of some does, biases aside.
+
+    Args:
+        cold_map: A map.
+        user: What is taken out.
+        text: float32 [n, d], text parts of the items that are averaged over.
+    """
+    taken = cold_map.item_out @ user
+    taken[-1] -= float((text @ taken[:-1] + taken[-1]).mean())  # the bias stays where it was on average
+    return cold_map._replace(bias=cold_map.bias - taken)
 
 
 def lifted(cold_map: ColdMap, lift: float) -> ColdMap:
@@ -139,18 +211,6 @@ def as_new(arrays: TowerArrays, cold_map: ColdMap, rows: Rows) -> TowerArrays:
     item_in, item_out, bias = (array.copy() for array in (arrays.item_in, arrays.item_out, arrays.bias))
     item_in[rows], item_out[rows], bias[rows] = cold_map.apply(arrays.text[rows])
     return replace(arrays, item_in=item_in, item_out=item_in if arrays.shared else item_out, bias=bias)
-
-
-def most_shown(judged: Mapping[Choice, NDArray[np.float64]]) -> Choice:
-    """Return the best ridge and share; a share above 0 must be better than the best without by ``SHOWN`` errors.
-
-    Args:
-        judged: Ridge and share -> NDCG@10 per request, float64 [R].
-    """
-    best = max(judged, key=lambda one: judged[one].mean())
-    plain = max((one for one in judged if one[1] == 0), key=lambda one: judged[one].mean())
-    gain = judged[best] - judged[plain]
-    return best if gain.mean() > SHOWN * gain.std() / np.sqrt(len(gain)) else plain
 
 
 def among_new(arrays: TowerArrays, cold_map: ColdMap, rows: Rows, requests: Requests) -> NDArray[np.float64]:

@@ -17,10 +17,10 @@ from edgerec.distill.calibration import (
     as_new,
     calibrate_cold,
     centred,
+    errors,
     fit_map,
     lifted,
     lowest,
-    most_shown,
     new_item_requests,
     without,
 )
@@ -110,8 +110,14 @@ def test_new_items_are_lifted_more_than_old_ones_that_nobody_took() -> None:
     np.testing.assert_array_equal(found[warm], 3.0)
 
 
-def test_a_direction_that_all_users_share_is_taken_out_where_it_hides_whom_an_item_suits() -> None:
-    """Two kinds of items and of users; a text's share of the common direction says nothing, and is as large."""
+@pytest.mark.parametrize(("scale", "centre"), [(1.0, 1.0), (20.0, 0.0)])
+def test_a_direction_that_all_users_share_is_taken_out_unless_new_items_then_find_no_place(
+    scale: float, centre: float
+) -> None:
+    """Two kinds of items and of users; a text's share of the common direction says nothing, and is as large.
+
+    The known items are ranked by it too. At a large scale, no lift brings an item without it among them.
+    """
     rng = np.random.default_rng(0)
     n, users = 200, 400
     kind, common = np.arange(n) % 2, rng.normal(2, 1, n)
@@ -124,29 +130,32 @@ def test_a_direction_that_all_users_share_is_taken_out_where_it_hides_whom_an_it
     asked = Requests(who, events, then), Requests(who, events, last)
     divided = Split("leave-one-out", n, events, np.arange(len(events.values), dtype=np.int32), warm, *asked, True)
     towers = Towers(text, warm, TowerConfig(3), np.eye(3, dtype=np.float32)).eval()
+    with torch.no_grad():
+        towers.log_scale.fill_(float(np.log(scale)))
     report = calibrate_cold(towers, divided)
-    assert report["centre"] == 1.0
+    assert report["centre"] == centre
     arrays, items = towers.arrays(), np.flatnonzero(kind == 0)
     requests = Requests(who[:2], events.take(np.array([0, 1])), then.take(np.array([0, 1])))
     _, item_out, bias = towers.cold_map().apply(text)
     scores = arrays.users(requests) @ item_out.T + bias
-    assert scores[0, items].min() > scores[0, kind == 1].max()  # whatever is common
+    suited = scores[0, items].min() > scores[0, kind == 1].max()  # whatever is common
+    assert suited == (centre == 1.0)
 
 
-def test_a_share_is_taken_where_it_is_shown_to_be_better_only() -> None:
-    plain, luck = np.tile([0.0, 1.0], 50), np.zeros(100)
-    luck[:3] = 1
-    judged = {(0.1, 0.0): plain - 0.1, (1.0, 0.0): plain, (1.0, 0.5): plain + luck * 0.5}
-    assert most_shown(judged) == (1.0, 0.0)
-    assert most_shown({**judged, (10.0, 1.0): plain + 0.1 * luck[::-1] + 0.05}) == (10.0, 1.0)
+def test_a_gain_counts_in_standard_errors() -> None:
+    assert errors(np.float64([1, 1, 1, 1])) > 1e9
+    assert errors(np.float64([1, -1, 1, -1])) == 0
+    assert errors(np.float64([0, 2] * 50)) == pytest.approx(10)
 
 
-def test_a_centred_map_gives_the_mean_user_nothing() -> None:
+def test_a_centred_map_gives_the_mean_user_the_same_for_every_text() -> None:
     towers, _ = taught(shared=False)
     arrays = towers.arrays()
     found, user = fit_map(arrays, np.arange(200), np.full(200, 3), 1.0), np.arange(6, dtype=np.float32)
-    _, item_out, bias = centred(found, user).apply(arrays.text)
-    np.testing.assert_allclose(item_out @ user + bias, found.apply(arrays.text)[2], atol=1e-3)
+    _, item_out, bias = centred(found, user, arrays.text).apply(arrays.text)
+    plain = found.apply(arrays.text)[2]
+    assert bias.mean() == pytest.approx(plain.mean(), abs=1e-3)
+    assert np.ptp(item_out @ user + bias - plain) == pytest.approx(0, abs=1e-3)
 
 
 def test_nobody_has_taken_a_played_item_yet() -> None:
