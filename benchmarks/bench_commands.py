@@ -67,7 +67,7 @@ def run(
     from edgerec.benchmarks.bench import measured
     from edgerec.benchmarks.jetson import pinned, remote
     from edgerec.benchmarks.tables import markdown
-    from edgerec.files import cache_dir, write_bytes, write_json
+    from edgerec.files import cache_dir, write_result
 
     if host:
         result = remote(host, remote_command, passed_on(click.get_current_context()))
@@ -75,8 +75,7 @@ def run(
         with pinned(power_mode, jetson_clocks, cache_dir() / "jetson_clocks"):
             result = measured(say=lambda line: click.echo(line, err=True), **options)
     if out:
-        write_json(out, result)
-        write_bytes(out.with_suffix(".md"), markdown(result).encode())
+        write_result(out, result, markdown(result))
         click.echo(f"wrote {out} and {out.with_suffix('.md')}", err=True)
     click.echo(markdown(result))
     if as_json:

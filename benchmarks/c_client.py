@@ -23,7 +23,7 @@ from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.timer import measure, ratio
 from edgerec.errors import BundleError, UsageError
-from edgerec.files import write_bytes, write_json
+from edgerec.files import write_result
 from edgerec.runtime import Recommender, recommender
 
 SOURCE = Path(recommender.__file__).with_name("c")
@@ -212,8 +212,7 @@ def main(bundle: Path, rounds: int, seed: int, out: Path | None) -> None:
     """Time an answer to 50 events, in C and in Python."""
     result = compare(bundle, rounds, seed)
     if out:
-        write_json(out, result)
-        write_bytes(out.with_suffix(".md"), (table(result) + "\n").encode())
+        write_result(out, result, table(result) + "\n")
     click.echo(table(result))
 
 

@@ -150,7 +150,7 @@ def conduct(
     """
     from edgerec.errors import UsageError
     from edgerec.export import ablation, compression_study, pruning_study, sparsity, study
-    from edgerec.files import write_bytes, write_json
+    from edgerec.files import write_result
     from edgerec.sources import fetch
 
     def say(line: str) -> None:
@@ -171,8 +171,7 @@ def conduct(
     opened = study.open_study(dataset, divided, encoder or fetch("minilm-l6", offline), folder, say, study.Plan(seeds))
     result = run(opened, *([own[part]] if part in own else []))
     if out:
-        write_json(out, result)
-        write_bytes(out.with_suffix(".md"), report(result).encode())
+        write_result(out, result, report(result))
         say(f"wrote {out} and {out.with_suffix('.md')}")
     click.echo(json.dumps(result) if as_json else report(result))
 

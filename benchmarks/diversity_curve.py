@@ -98,7 +98,7 @@ def table(result: dict[str, Any]) -> str:
 def main(bundle: Path, source: str, column: str, out: Path | None) -> None:
     """Measure NDCG@10 against diversity on the test requests of a bundle's data."""
     from edgerec.data import load
-    from edgerec.files import write_bytes, write_json
+    from edgerec.files import write_result
     from edgerec.splits import split
 
     data = load(source, offline=True)
@@ -107,8 +107,7 @@ def main(bundle: Path, source: str, column: str, out: Path | None) -> None:
     about = {"bundle": bundle.name, "data": data.name, "users": len(requests), "column": column, "pool": POOL}
     result = {**about, "rows": rows, "environment": environment()}
     if out:
-        write_json(out, result)
-        write_bytes(out.with_suffix(".md"), (table(result) + "\n").encode())
+        write_result(out, result, table(result) + "\n")
     click.echo(json.dumps(result))
 
 

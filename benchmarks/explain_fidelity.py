@@ -125,7 +125,7 @@ def table(rows: dict[str, Any]) -> str:
 def main(bundle: Path, source: str, users: int, seed: int, out: Path | None) -> None:
     """Measure the fidelity of explanations by deletion."""
     from edgerec.data import load
-    from edgerec.files import write_bytes, write_json
+    from edgerec.files import write_result
     from edgerec.splits import split
 
     data = load(source, offline=True)
@@ -139,8 +139,7 @@ def main(bundle: Path, source: str, users: int, seed: int, out: Path | None) -> 
         "environment": environment(),
     }
     if out:
-        write_json(out, result)
-        write_bytes(out.with_suffix(".md"), (table(rows) + "\n").encode())
+        write_result(out, result, table(rows) + "\n")
     click.echo(json.dumps(result))
 
 

@@ -28,7 +28,7 @@ from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
 from edgerec.bundle import Bundle
 from edgerec.errors import require
-from edgerec.files import write_bytes, write_json
+from edgerec.files import write_result
 from edgerec.runtime.contents import read
 
 BUDGETS = {"first_answer_ms": 30.0, "resident_mb": 20.0, "idle_ms_per_s": 1.0}
@@ -187,8 +187,7 @@ def main(bundle: Path, rounds: int, out: Path | None) -> None:
         found = measure(bundle, history, rounds, compiled)
     result = {"schema": "edgerec-lean-1", "rounds": rounds, **found, "environment": environment()}
     if out:
-        write_json(out, result)
-        write_bytes(out.with_suffix(".md"), table(result).encode())
+        write_result(out, result, table(result))
     click.echo(table(result))
     if over := broken(result["over_bare"]):
         raise click.ClickException(f"over budget: {'; '.join(over)}")

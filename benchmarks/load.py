@@ -35,7 +35,7 @@ from edgerec.benchmarks.environment import environment, version
 from edgerec.benchmarks.percentiles import summarise
 from edgerec.benchmarks.quality import markdown
 from edgerec.errors import EdgerecError, require
-from edgerec.files import atomic_path, sha256, write_bytes, write_json
+from edgerec.files import atomic_path, sha256, write_result
 from edgerec.runtime import Recommendation, Recommender
 
 OUT = Path(__file__).resolve().parent / "results" / "serve-load"
@@ -294,8 +294,7 @@ def main(bundles: tuple[Path, Path], data: str, seconds: float, out: Path) -> No
         "packages": {name: version(name) for name in ("starlette", "uvicorn", "msgspec", "httpx2")},
         "environment": environment(),
     }
-    write_json(out.with_suffix(".json"), result)
-    write_bytes(out.with_suffix(".md"), report(result).encode())
+    write_result(out.with_suffix(".json"), result, report(result))
     click.echo(json.dumps({"wrong": [run["wrong"] for run in runs], "dropped": [run["dropped"] for run in runs]}))
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
 from edgerec.bundle import Bundle
-from edgerec.files import write_bytes, write_json
+from edgerec.files import write_result
 from edgerec.runtime import Recommender
 from edgerec.runtime.contents import Contents, read
 from edgerec.runtime.engine import Ranker
@@ -217,8 +217,7 @@ def main() -> None:
         "variants": variants,
         "environment": environment(),
     }
-    write_json(asked.out, result)
-    write_bytes(asked.out.with_suffix(".md"), report(result).encode())
+    write_result(asked.out, result, report(result))
     sys.stdout.write(report(result) + "\n")
 
 

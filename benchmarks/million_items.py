@@ -27,7 +27,7 @@ from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.timer import measure
 from edgerec.errors import UsageError, require
-from edgerec.files import write_bytes, write_json
+from edgerec.files import write_result
 from edgerec.runtime import Recommender
 from edgerec.runtime.contents import Contents, Strings
 from edgerec.runtime.exact import row_products
@@ -250,8 +250,7 @@ def main(bundle: Path, n: int, queries: int, rounds: int, noise: float, seed: in
         "environment": environment(),
     }
     if out:
-        write_json(out, result)
-        write_bytes(out.with_suffix(".md"), (table(result) + "\n").encode())
+        write_result(out, result, table(result) + "\n")
     click.echo(table(result))
 
 

@@ -32,7 +32,7 @@ from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.machine import Meter, affinity
 from edgerec.benchmarks.scenarios import Plan, run
 from edgerec.benchmarks.subjects import BundleSubject
-from edgerec.files import write_bytes, write_json
+from edgerec.files import write_result
 
 ROUNDS, SECONDS, COUNT = 15, 2.0, 300
 AGREE = 0.05
@@ -162,8 +162,7 @@ def main(bundle: Path, inputs: Sequence[Any], out: Path) -> None:
         "agrees_with_loadgen": abs(ratios["loadgen"] - 1) <= AGREE,
         "process_start": process_start(),
     }
-    write_json(out, result)
-    write_bytes(out.with_suffix(".md"), report(result).encode())
+    write_result(out, result, report(result))
     sys.stdout.write(json.dumps({key: result[key] for key in ("p50_ms", "harness_over", "process_start")}) + "\n")
 
 

@@ -23,7 +23,7 @@ from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.shipped import latency
 from edgerec.benchmarks.timer import Latency
 from edgerec.errors import EdgerecError
-from edgerec.files import write_bytes, write_json
+from edgerec.files import write_result
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB = ROOT / "runtime" / "web"
@@ -106,8 +106,7 @@ def main(bundles: tuple[Path, ...], data: str, rounds: int) -> None:
     [files] = node("sizes.mjs")
     result = {"data": dataset.name, "files": files, "bundles": measured, "environment": environment()}
     out = ROOT / "benchmarks" / "results" / f"web-{dataset.name}"
-    write_json(out.with_suffix(".json"), result)
-    write_bytes(out.with_suffix(".md"), report(result).encode())
+    write_result(out.with_suffix(".json"), result, report(result))
     click.echo(report(result))
 
 

@@ -66,6 +66,12 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
+def write_result(path: Path, result: Any, report: str) -> None:
+    """Write a measurement as JSON, and what it prints as Markdown beside it, under the same name."""
+    write_json(path, result)
+    write_bytes(path.with_suffix(".md"), report.encode())
+
+
 def sha256(path: Path) -> str:
     """Return a file's sha256 as 64 hexadecimal digits."""
     digest = hashlib.sha256()

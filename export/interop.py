@@ -79,7 +79,7 @@ def answer(tool: str, folder: Path, asked: Path, out: Path) -> None:
 
 def judge(asked: Path, answers: list[Path], out: Path) -> bool:
     """Compare answers with torch's vectors, write and print what came out, and tell whether all are the same."""
-    from edgerec.files import write_bytes, write_json
+    from edgerec.files import write_result
 
     task = json.loads(asked.read_text("utf-8"))
     wanted, rows = np.array(task["vectors"]), []
@@ -100,8 +100,8 @@ def judge(asked: Path, answers: list[Path], out: Path) -> bool:
             }
         )
     report = table(rows)
-    write_json(out, {"schema": "edgerec-interop-1", "tolerance": TOLERANCE, "rows": rows})
-    write_bytes(out.with_suffix(".md"), (report + "\n").encode())
+    result = {"schema": "edgerec-interop-1", "tolerance": TOLERANCE, "rows": rows}
+    write_result(out, result, report + "\n")
     sys.stdout.write(report + "\n")
     return all(row["same"] for row in rows)
 

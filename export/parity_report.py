@@ -31,7 +31,7 @@ from edgerec.export.openvino_target import write_openvino
 from edgerec.export.package import Draft, draft, unpack, wanted, write
 from edgerec.export.parity import LIMITS, Reference, compare
 from edgerec.export.quantization import made
-from edgerec.files import write_bytes, write_json
+from edgerec.files import write_bytes, write_result
 from edgerec.runtime.layout import ENCODER, GRAPH
 
 ORT = ("fp32", "fp16", "int8-dynamic", "int8-static", "int8-weights")
@@ -147,8 +147,7 @@ def main(model: Path, out: Path, aarch64: tuple[str, ...]) -> None:
             one.get("not_measured") or f"overlap {one['overlap']:.4f}, text distance {one['largest_text_distance']:.2g}"
         )
         click.echo(f"{one['engine']}: {said}")
-    write_json(out, result)
-    write_bytes(out.with_suffix(".md"), table(result).encode())
+    write_result(out, result, table(result))
 
 
 if __name__ == "__main__":
