@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def calibrate_cold(towers: Towers, split: Split, seed: int = 0) -> dict[str, Any
         judged = {(ridge, share): game.among_new((ridge, share)) for ridge in RIDGES for share in CENTRES}
         choice, lift = game.best(judged)
         among = float(judged[choice].mean())
-    chosen = game.map(np.concatenate([game.new, game.known]), choice)
+    chosen = game.centred(fit_map(game.arrays, game.warm, game.counts, choice[0]), choice[1], game.warm)
     if len(game.requests):
         old_lift = min(lift, game.highest_lift(chosen, np.flatnonzero(~split.warm), NATURAL_ALLOWANCE))
     towers.set_cold(lifted(chosen, lift), old_lift - lift)
@@ -99,24 +100,46 @@ class Game:
         asked = new_item_requests(split, order[:cut]), split.validation
         return cls(arrays, split, counts, order[:cut], order[cut:], *(one.sample(MOST_REQUESTS, seed) for one in asked))
 
-    def map(self, rows: Rows, choice: Choice) -> ColdMap:
-        """Return the cold map that some rows give."""
-        ridge, share = choice
-        mean_user = self.arrays.users(self.validation).mean(axis=0)
-        return centred(fit_map(self.arrays, rows, self.counts, ridge), share * mean_user, self.arrays.text[rows])
+    @property
+    def warm(self) -> Rows:
+        """All rows that the log has taught."""
+        return np.concatenate([self.new, self.known])
+
+    @cached_property
+    def users(self) -> FloatArray:
+        """The vectors of those who are asked about new items, float32 [R, d]: no history holds one, so they stay."""
+        return self.arrays.users(self.requests)
+
+    @cached_property
+    def mean_user(self) -> FloatArray:
+        """The mean of the users of the split, float32 [d]."""
+        return self.arrays.users(self.validation).mean(axis=0)
+
+    @cached_property
+    def fitted(self) -> dict[float, ColdMap]:
+        """Ridge -> what the known rows foretell, before anything is taken out."""
+        return {ridge: fit_map(self.arrays, self.known, self.counts, ridge) for ridge in RIDGES}
+
+    def centred(self, cold_map: ColdMap, share: float, rows: Rows) -> ColdMap:
+        """Return a map without a share of the mean user."""
+        return centred(cold_map, share * self.mean_user, self.arrays.text[rows])
+
+    def played(self, choice: Choice) -> ColdMap:
+        """Return the map that the known rows give for the new ones."""
+        return self.centred(self.fitted[choice[0]], choice[1], self.known)
 
     def among_new(self, choice: Choice) -> NDArray[np.float64]:
         """Return NDCG@10 of each request, float64 [R], the new items ranked among themselves."""
-        return among_new(self.arrays, self.map(self.known, choice), self.new, self.requests)
+        return among_new(self.users, self.played(choice), self.arrays.text, self.new, self.requests)
 
     def among_all(self, choice: Choice, lift: float) -> NDArray[np.float64]:
         """Return NDCG@10 of each request, float64 [R], the new items ranked among all."""
-        played = as_new(self.arrays, lifted(self.map(self.known, choice), lift), self.new)
+        played = as_new(self.arrays, lifted(self.played(choice), lift), self.new)
         return ndcg(rank(played, self.requests, 10, self.split.mask_seen), self.requests, 10)
 
     def lift(self, choice: Choice) -> float:
         """Return what gives new items the places of average ones, or more where that costs the known ones little."""
-        cold_map, unseen = self.map(self.known, choice), without(self.validation, self.new, self.split.n_items)
+        cold_map, unseen = self.played(choice), without(self.validation, self.new, self.split.n_items)
 
         def places(lift: float) -> float:
             ranked = rank(as_new(self.arrays, lifted(cold_map, lift), self.new), unseen, 10, self.split.mask_seen)
@@ -213,13 +236,20 @@ def as_new(arrays: TowerArrays, cold_map: ColdMap, rows: Rows) -> TowerArrays:
     return replace(arrays, item_in=item_in, item_out=item_in if arrays.shared else item_out, bias=bias)
 
 
-def among_new(arrays: TowerArrays, cold_map: ColdMap, rows: Rows, requests: Requests) -> NDArray[np.float64]:
+def among_new(
+    users: FloatArray, cold_map: ColdMap, text: FloatArray, rows: Rows, requests: Requests
+) -> NDArray[np.float64]:
     """Return NDCG@10 of each request, float64 [R], ranking the items at ``rows`` as the map makes them.
 
-    No history may hold one of them.
+    Args:
+        users: float32 [R, d], the vectors of the requests' users.
+        cold_map: A map.
+        text: float32 [n_items, d], text parts.
+        rows: The items.
+        requests: No history may hold one of them.
     """
-    _, item_out, bias = cold_map.apply(arrays.text[rows])
-    top = top_k(arrays.users(requests) @ item_out.T + bias, 10)
+    _, item_out, bias = cold_map.apply(text[rows])
+    top = top_k(users @ item_out.T + bias, 10)
     ranked = np.full((len(requests), 10), -1, np.int32)
     ranked[:, : top.shape[1]] = np.where(top >= 0, rows[top], -1)
     return ndcg(ranked, requests, 10)

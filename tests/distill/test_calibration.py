@@ -84,7 +84,8 @@ def test_the_ring_foretells_where_an_unseen_item_stands(cycle: Path) -> None:
     new = np.array([4])
     requests = new_item_requests(divided, new)
     assert all(4 not in requests.histories[row] for row in range(len(requests)))
-    assert among_new(towers.arrays(), towers.cold_map(), new, requests).mean() == 1.0
+    users = towers.arrays().users(requests)
+    assert among_new(users, towers.cold_map(), towers.arrays().text, new, requests).mean() == 1.0
     np.testing.assert_allclose(towers.cold_map().apply(text)[1], back, atol=0.2)
 
 
