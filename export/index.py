@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgerec.benchmarks.accuracy import overlap
 from edgerec.bundle import write_bundle
 from edgerec.errors import ParityError, require
 from edgerec.files import atomic_path
@@ -47,10 +48,10 @@ def recall(exact: Recommender, indexed: Recommender) -> float:
     """Return the mean share of the exact ten best that the index finds, after golden histories and their beginnings."""
     histories = [[row for row in request["history"] if row] for request in read_goldens(exact)["requests"]]
     lengths = [(history, length) for history in histories for length in range(1, len(history) + 1)]
-    shares = []
+    answers: list[list[list[str]]] = [[], []]
     for place in np.linspace(0, len(lengths) - 1, min(len(lengths), ASKED)).astype(int):
         history, length = lengths[place]
         ids = [exact.item_id(row) for row in history[:length]]
-        wanted, found = ({one.item for one in recommender.recommend(ids, K)} for recommender in (exact, indexed))
-        shares.append(len(wanted & found) / len(wanted) if wanted else 1.0)
-    return float(np.mean(shares)) if shares else 1.0
+        for recommender, given in zip((exact, indexed), answers, strict=True):
+            given.append([one.item for one in recommender.recommend(ids, K)])
+    return overlap(answers[1], answers[0]) if lengths else 1.0
