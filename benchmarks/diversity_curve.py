@@ -68,7 +68,7 @@ def measures(
         scene = Scene(recommender, recommender.overlay, set(history))
         rows = reranker.rerank(scene, pool, K).rows.tolist()
         ranked[line, : len(rows)] = np.array(rows) - 1
-        vectors = unit([recommender.vector(row, False) for row in rows])
+        vectors = unit(recommender.vectors(rows, False))
         found["distance"][line] = np.mean([1 - a @ b for a, b in combinations(vectors, 2)]) if len(rows) > 1 else 0
         own, lists = mixer.mixtures(scene, sorted(scene.taken)).sum(axis=0), mixer.mixtures(scene, rows).sum(axis=0)
         found["values"][line] = (lists > 0).sum()

@@ -77,7 +77,7 @@ def from_bundle(path: Path) -> tuple[FloatArray, FloatArray]:
     contents = recommender.contents
     if contents.embedding_size < D:
         raise UsageError(f"{path} has {contents.embedding_size} dimensions; expected at least {D}: name another bundle")
-    items = np.stack([contents.column(row, as_history=False) for row in range(1, contents.n_items + 1)])
+    items = contents.columns(range(1, contents.n_items + 1), as_history=False)
     axes = np.linalg.svd(items, full_matrices=False)[2][:D].T
     histories = [request["history"] for request in read_goldens(recommender)["requests"]]
     starts = [history[:length] for history in histories for length in range(1, len(history) + 1)]

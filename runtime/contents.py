@@ -167,8 +167,9 @@ class Contents:
     def columns(self, rows: Sequence[int], as_history: bool) -> FloatArray:
         """Return items' dequantized vectors, float32 [n, d], as history or as candidates."""
         name = "item_in" if as_history and not self.model["shared"] else "item_out"
-        codes: CodeArray = self.external[f"{name}.i8"].take(rows, axis=1)
-        return (codes * self.external[f"{name}.scale"].take(rows)).T
+        places = np.asarray(rows, np.int64)  # of no rows too
+        codes: CodeArray = self.external[f"{name}.i8"].take(places, axis=1)
+        return (codes * self.external[f"{name}.scale"].take(places)).T
 
     @cached_property
     def rows(self) -> Mapping[str, int]:

@@ -38,7 +38,7 @@ class MMR:
     def rerank(self, scene: Scene, pool: Pool, k: int) -> Pool:
         """Return the k best of a pool, in their new order, with the scores they had."""
         gain = (1 - self.weight) * relevance(pool.scores)
-        vectors = unit([scene.recommender.vector(row, False) for row in pool.rows.tolist()])
+        vectors = unit(scene.recommender.vectors(pool.rows.tolist(), False))
         nearest = np.zeros(len(gain))
         chosen: list[int] = []
         for _ in range(min(k, len(gain))):
@@ -114,7 +114,7 @@ def relevance(scores: FloatArray) -> NDArray[np.float64]:
     return (values - values.min()) / span if span > 0 else np.ones(len(values))
 
 
-def unit(vectors: list[FloatArray]) -> NDArray[np.float64]:
+def unit(vectors: FloatArray) -> NDArray[np.float64]:
     """Return vectors brought to length 1, float64 [P, d]."""
     rows = np.array(vectors, np.float64)
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)

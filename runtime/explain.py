@@ -139,7 +139,7 @@ def user_parts(recommender: Recommender, rows: Sequence[int]) -> tuple[FloatArra
     ages = np.arange(len(rows) - 1, -1, -1)
     mix = np.array(contents.model["mix"], np.float64)
     weights = mix @ contents.decays.astype(np.float64)[:, None] ** ages
-    vectors = np.stack([recommender.vector(row, as_history=True) for row in rows])
+    vectors = recommender.vectors(rows, as_history=True)
     parts = weights[:, None] * vectors
     norm = max(float(np.linalg.norm(parts.sum(axis=0))), SMALLEST_NORM)
     shares = (contents.model["scale"] / norm * parts).astype(np.float32)

@@ -47,7 +47,7 @@ def recommend_many(
 def pools_of(recommender: Recommender, histories: Sequence[Sequence[int]], k: int, exclude_seen: bool) -> list[Pool]:
     """Return the k best items after each of some histories of rows."""
     request, pools = Request(k, exclude_seen), {}
-    together = [place for place, one in enumerate(histories) if recommender.in_graph(one)]
+    together = [place for place, one in enumerate(histories) if in_graph(recommender, one)]
     for place in set(range(len(histories))) - set(together):  # the graph does not know some of their items
         session = Session(recommender)
         session.observe_rows(histories[place])
@@ -58,6 +58,12 @@ def pools_of(recommender: Recommender, histories: Sequence[Sequence[int]], k: in
         found = ranked_together(recommender, [histories[place] for place in places], k, exclude_seen)
         pools.update(zip(places, found, strict=True))
     return [pools[place] for place in range(len(histories))]
+
+
+def in_graph(recommender: Recommender, rows: Sequence[int]) -> bool:
+    """Tell whether the bundle's own tables hold what these items are now."""
+    n, places = recommender.contents.n_items, recommender.overlay.places
+    return not places or not any(row > n or row in places for row in rows)  # without changes, every row is its own
 
 
 def ranked_together(

@@ -65,14 +65,16 @@ class Nearest:
         return Found(rows[order], scores[order], user[None])
 
 
-def open_index(bundle: Bundle, contents: Contents) -> Nearest:
+def open_index(kind: str, bundle: Bundle, contents: Contents) -> Nearest:
     """Open a bundle's index in place.
 
     Raises:
-        UsageError: The bundle holds none.
+        UsageError: The bundle holds none, or there is no such kind.
         MissingExtraError: usearch is not installed.
         BundleError: It is no index of the bundle's items.
     """
+    if kind != "usearch":
+        raise UsageError(f"got the index {kind!r}; expected exact or usearch")
     if INDEX not in bundle.manifest["members"]:
         raise UsageError(f"{bundle.path} holds no index; expected one: export it with --index usearch")
     library = require("usearch.index", "index")

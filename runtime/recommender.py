@@ -61,7 +61,11 @@ class Recommender:
         self._key = key
         self.contents: Contents = read(bundle)
         self.ranker = Ranker(bundle, self.contents, threads)
-        self.nearest = opened(index, bundle, self.contents)
+        self.nearest: Nearest | None = None
+        if index != "exact":
+            from edgerec.runtime.nearest import open_index
+
+            self.nearest = open_index(index, bundle, self.contents)
         bundle.release()  # what onnxruntime packed, it does not read again
         self.encoder = TextEncoder(bundle, self.contents.model, threads)
         self.decays = self.contents.decays
@@ -179,11 +183,6 @@ class Recommender:
             UsageError: ``seconds_per_event`` is not above 0.
         """
         return Session(self, keep_history, seconds_per_event)
-
-    def in_graph(self, rows: Sequence[int]) -> bool:
-        """Tell whether the bundle's own tables hold what these items are now."""
-        n, places = self.contents.n_items, self.overlay.places
-        return not places or not any(row > n or row in places for row in rows)  # without changes, every row is its own
 
     def restore(self, saved: bytes | str) -> Session:
         """Return the session that ``Session.export_state`` described.
@@ -365,23 +364,19 @@ class Recommender:
 
     def vectors(self, rows: Sequence[int], as_history: bool) -> FloatArray:
         """Return items' vectors, float32 [n, d], as history or as candidates."""
-        n, places = self.contents.n_items, self.overlay.places
-        if not places:
+        n, overlay = self.contents.n_items, self.overlay
+        if not overlay.places:
             return self.contents.columns(rows, as_history)
-        known = self.contents.columns([row if row <= n else 0 for row in rows], as_history)
-        own = [(line, places[row]) for line, row in enumerate(rows) if row in places]
-        if own:
-            lines, of = map(list, zip(*own, strict=True))
-            vectors = self.overlay.vectors
-            known[lines] = (vectors.item_in if as_history else vectors.item_out)[of]
-        return known
+        found = self.contents.columns([row if row <= n else 0 for row in rows], as_history)
+        added = overlay.vectors.item_in if as_history else overlay.vectors.item_out
+        for line, row in enumerate(rows):
+            if row in overlay.places:
+                found[line] = added[overlay.places[row]]
+        return found
 
     def vector(self, row: int, as_history: bool) -> FloatArray:
         """Return an item's vector, float32 [d], as history or as candidate."""
-        overlay = self.overlay
-        if (place := overlay.places.get(row)) is None:
-            return self.contents.column(row, as_history)
-        return (overlay.vectors.item_in if as_history else overlay.vectors.item_out)[place]
+        return self.vectors([row], as_history)[0]
 
     def item_id(self, row: int) -> str:
         """Return the id of a row."""
@@ -404,14 +399,3 @@ class Recommender:
         if (place := overlay.places.get(row)) is None:
             return Recommendation(self.contents.ids[row - 1], self.contents.titles[row - 1], score)
         return Recommendation(overlay.items[place].id, overlay.items[place].title, score)
-
-
-def opened(index: str, bundle: Bundle, contents: Contents) -> Nearest | None:
-    """Return the index that was asked for, or None where every item is looked at."""
-    if index == "exact":
-        return None
-    if index != "usearch":
-        raise UsageError(f"got the index {index!r}; expected exact or usearch")
-    from edgerec.runtime.nearest import open_index
-
-    return open_index(bundle, contents)
