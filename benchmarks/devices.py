@@ -10,6 +10,7 @@ from pathlib import Path
 from edgerec.benchmarks import jetson
 from edgerec.benchmarks.adapters import KINDS, Empty
 from edgerec.benchmarks.harness import Target
+from edgerec.benchmarks.web_subject import ENGINES as WEB_ENGINES
 from edgerec.benchmarks.web_subject import KINDS as WEB_KINDS
 from edgerec.benchmarks.web_subject import WebSubject
 from edgerec.bundle import Bundle
@@ -26,7 +27,6 @@ MISSING = {
     "tensorrt": "this benchmark drives no engine yet; trtexec times what `edgerec export --target tensorrt` makes",
 }
 WEB = "web"  # headless Chromium
-WEB_ENGINES = ("onnxruntime", "plain")
 JETSON = "jetson"  # cpu-ort on the board itself
 DEVICES = (*BUNDLE_DEVICES, WEB, *TORCH_DEVICES, *MISSING, JETSON)
 TORCH_MODES = ("eager", "compiled")

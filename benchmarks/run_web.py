@@ -22,12 +22,11 @@ from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.shipped import latency
 from edgerec.benchmarks.timer import Latency
+from edgerec.benchmarks.web_subject import ENGINES, WEB
 from edgerec.errors import EdgerecError
 from edgerec.files import write_result
 
 ROOT = Path(__file__).resolve().parents[1]
-WEB = ROOT / "runtime" / "web"
-ENGINES = ("onnxruntime", "plain")
 KEYS = ("p50_ms", "p90_ms", "p99_ms")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -12,7 +13,18 @@ from typing import Any
 from edgerec.benchmarks.adapters import NotHere
 
 WEB = Path(__file__).resolve().parents[1] / "runtime" / "web"
+ENGINES = ("onnxruntime", "plain")
+BROWSERS = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")  # as browser.mjs looks
 KINDS = ("recommend", "search")  # a session of the browser cannot be copied, and answers must depend on requests alone
+
+
+def no_browser() -> str | None:
+    """Return what a machine lacks to answer in a browser, or None."""
+    if not shutil.which("node"):
+        return "node is not installed"
+    if not any(map(shutil.which, BROWSERS)):
+        return "no Chromium is installed; CHROMIUM can name one"
+    return None if (WEB / "dist" / "edgerec-web.js").exists() else "runtime/web is not built: run make web"
 
 
 class WebSubject:
@@ -29,8 +41,8 @@ class WebSubject:
         Raises:
             NotHere: node, Chromium or a built ``runtime/web`` is missing, or the page did not open the bundle.
         """
-        if not shutil.which("node") or not (WEB / "dist" / "edgerec-web.js").exists():
-            raise NotHere("needs node and a built runtime/web: run make web")
+        if reason := no_browser():
+            raise NotHere(reason)
         command = ["node", str(WEB / "subject.mjs"), str(Path(self.bundle).resolve()), self.engine]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self._node = subprocess.Popen(command, **pipes)

@@ -8,9 +8,7 @@ are ``items`` int64 and ``scores`` float32 [n, k], ``vectors`` float32 [T, d], o
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from edgerec.benchmarks.run_web import WEB, node
+from edgerec.benchmarks.run_web import node
+from edgerec.benchmarks.web_subject import WEB, no_browser
 from edgerec.errors import EdgerecError
 from edgerec.export import onnx_engine
 from edgerec.export.engines import Feed
@@ -29,7 +28,6 @@ from edgerec.export.parity import Reference
 from edgerec.runtime.engine import RowArray
 from edgerec.runtime.layout import FloatArray
 
-BROWSERS = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")  # as browser.mjs looks
 AT_ONCE = 64  # histories that a page answers before it is asked for more: an answer holds every item
 
 
@@ -106,15 +104,6 @@ def in_python(command: str, folder: Path, shape: tuple[int, int], wanted: Refere
             return recorded(name, wanted, ranked, found["vectors"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise EdgerecError(f"{program} left no usable answers ({type(error).__name__}); {expected}") from error
-
-
-def no_browser() -> str | None:
-    """Return what a machine lacks to answer in a browser, or None."""
-    if not shutil.which("node"):
-        return "node is not installed"
-    if not any(map(shutil.which, BROWSERS)):
-        return "no Chromium is installed; CHROMIUM can name one"
-    return None if (WEB / "dist" / "edgerec-web.js").exists() else "runtime/web is not built: run make web"
 
 
 def in_browser(bundle: Path, engine: str, ids: Sequence[str], wanted: Reference) -> Recorded:

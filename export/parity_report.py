@@ -20,7 +20,7 @@ import onnxruntime
 
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
-from edgerec.benchmarks.run_web import ENGINES
+from edgerec.benchmarks.web_subject import ENGINES
 from edgerec.distill.checkpoint import Checkpoint, load
 from edgerec.errors import EdgerecError
 from edgerec.export.elsewhere import in_browser, in_python

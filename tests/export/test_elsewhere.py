@@ -13,9 +13,9 @@ import tokenizers
 import pytest
 
 from edgerec.benchmarks.documents import RESULTS
-from edgerec.benchmarks.run_web import ENGINES
+from edgerec.benchmarks.web_subject import ENGINES, no_browser
 from edgerec.bundle import write_bundle
-from edgerec.export.elsewhere import in_browser, in_python, no_browser
+from edgerec.export.elsewhere import in_browser, in_python
 from edgerec.export.engines import token_feeds
 from edgerec.export.onnx_engine import OnnxEngine
 from edgerec.export.parity import Reference, compare, reference, require_parity

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +14,7 @@ import tokenizers
 
 import pytest
 
+from edgerec.benchmarks.web_subject import no_browser
 from edgerec.bundle import MANIFEST, SIGNATURE, Bundle, write_members
 from edgerec.errors import BundleError
 from edgerec.runtime import Recommendation, Recommender
@@ -30,16 +29,7 @@ Ask = Callable[..., dict[str, Any]]
 WORDS = ["red", "blue", "green", "wine", "film", "영화", "🎉", "[UNK]"]
 
 
-def lacking() -> str | None:
-    """Return what a machine lacks to run these tests, or None."""
-    if not shutil.which("node"):
-        return "node is not installed"
-    if not any(map(shutil.which, [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"])):
-        return "no Chromium is installed; CHROMIUM can name one"
-    return None if (WEB / "dist" / "edgerec-web.js").exists() else "runtime/web is not built: run make web"
-
-
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(lacking() is not None, reason=str(lacking()))]
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(no_browser() is not None, reason=str(no_browser()))]
 
 
 def word_pieces(members: dict[str, bytes], model: dict[str, Any]) -> None:
