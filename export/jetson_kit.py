@@ -5,6 +5,7 @@ It is written whole or not at all, and only if every graph answers on the CPU as
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -15,20 +16,20 @@ import numpy as np
 
 from edgerec import __version__
 from edgerec.distill.checkpoint import Checkpoint
-from edgerec.distill.encoder import MAX_TOKENS
 from edgerec.errors import EdgerecError, ParityError
 from edgerec.export import kit_check
+from edgerec.export.kit_run import faults_of, profiles_of
 from edgerec.export.package import STRINGS, Draft, draft, sizes_of, unpack
 from edgerec.export.parity import LIMITS
 from edgerec.export.qdq import fp16_graph, qdq_graph
 from edgerec.export.quantization import CANDIDATES
-from edgerec.export.tensorrt_builder import build, encoder_profiles, load_tensorrt, recommender_profiles
+from edgerec.export.tensorrt_builder import build, load_tensorrt
 from edgerec.export.tensorrt_cases import Case, K, cases_of, describe, same_lists
 from edgerec.export.tensorrt_ladder import OnnxRuntimeRunner
 from edgerec.export.tensorrt_recommender import PRECISIONS, tensorrt_recommender
 from edgerec.files import atomic_folder, write_bytes, write_json
 from edgerec.runtime.cuda import Cuda
-from edgerec.runtime.layout import TOKENIZER, Tower
+from edgerec.runtime.layout import TOKENIZER
 from edgerec.runtime.tensorrt_engine import Arrays, Deserialized, TensorRTEngine
 
 # What a text vector may be off on the CPU, as cosine distance; and on the board, as a multiple of what it is there,
@@ -73,7 +74,7 @@ def write_tensorrt(
         for name in graphs:
             if kind_of(name) == "recommender":
                 parity[name] = same_lists(prepared, on_cpu[name])
-        note = build_engines(folder, graphs, cases, prepared.rounded, tensorrt, cuda)
+        note = build_engines(folder, graphs, cases, tensorrt, cuda)
         return {"precision": " and ".join(PRECISIONS), "files": sizes_of(folder), "parity": parity, "note": note}
 
 
@@ -162,11 +163,7 @@ def referee(folder: Path, answers: Mapping[str, Arrays]) -> None:
     Raises:
         ParityError: Some differ.
     """
-    with TemporaryDirectory() as given:
-        for name, outputs in answers.items():
-            for one, array in outputs.items():
-                write_bytes(Path(given) / name / f"{one}.bin", np.ascontiguousarray(array).tobytes())
-        found = kit_check.check_all(folder, Path(given))
+    found = faults_of(folder, answers)
     if faults := [f"{name}: {fault}" for name in answers for fault in found[name]]:
         raise ParityError(
             f"{len(faults)} golden answers for TensorRT differ; first: {faults[0]}; nothing was written: "
@@ -178,7 +175,6 @@ def build_engines(
     folder: Path,
     graphs: Mapping[str, bytes],
     cases: Mapping[str, Case],
-    tower: Tower,
     tensorrt: Callable[[], Any],
     cuda: Callable[[], Any],
 ) -> str:
@@ -193,8 +189,7 @@ def build_engines(
     except EdgerecError as error:
         return f"no engine was built here: {error}; wrote the Jetson build kit: run its build.sh on the board"
     engines, timing, answers = Deserialized(trt), b"", {}
-    sizes = len(tower.decays), tower.embedding_size, int(tower.repeat_decays.size)
-    profiles = {"encoder": encoder_profiles(MAX_TOKENS), "recommender": recommender_profiles(*sizes)}
+    profiles = profiles_of(json.loads((folder / "kit.json").read_text("utf-8"))["model"])
     for name, graph in graphs.items():
         built = build(trt, graph, profiles[kind_of(name)], None, timing, engines)
         timing = built.timing_cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,19 +49,27 @@ def run_kit(
             f"{folder} holds no usable kit.json ({error}); expected what edgerec export --target tensorrt wrote"
         ) from error
     found: dict[str, dict[str, Any]] = {}
-    with TemporaryDirectory() as answers:
-        for name, entry in graphs.items():
-            graph = (folder / "graphs" / f"{name}.onnx").read_bytes()
-            opened = open_here(graph, profiles[entry["kind"]], options, tensorrt, cuda)
-            found[name] = {"step": opened.step, "reasons": dict(opened.reasons)}
-            for one, array in opened.runner.run(golden_inputs(folder, entry)).items():
-                write_bytes(Path(answers) / name / f"{one}.bin", np.ascontiguousarray(array).tobytes())
-        faults = kit_check.check_all(folder, Path(answers))
+    answers: dict[str, Arrays] = {}
+    for name, entry in graphs.items():
+        graph = (folder / "graphs" / f"{name}.onnx").read_bytes()
+        opened = open_here(graph, profiles[entry["kind"]], options, tensorrt, cuda)
+        found[name] = {"step": opened.step, "reasons": dict(opened.reasons)}
+        answers[name] = opened.runner.run(golden_inputs(folder, entry))
+    faults = faults_of(folder, answers)
     return {name: {**row, "faults": faults[name]} for name, row in found.items()}
 
 
-def profiles_of(model: dict[str, Any]) -> dict[str, list[Profile]]:
-    """Return the shapes of each kind of graph."""
+def faults_of(folder: Path, answers: Mapping[str, Arrays]) -> dict[str, list[str]]:
+    """Return what a kit's own check finds wrong with answers to its golden inputs, by the name of the graph."""
+    with TemporaryDirectory() as given:
+        for name, outputs in answers.items():
+            for one, array in outputs.items():
+                write_bytes(Path(given) / name / f"{one}.bin", np.ascontiguousarray(array).tobytes())
+        return kit_check.check_all(folder, Path(given))
+
+
+def profiles_of(model: Mapping[str, Any]) -> dict[str, list[Profile]]:
+    """Return the shapes of each kind of graph, of a model as ``runtime.layout.pack`` describes it."""
     sizes = len(model["decays"]), model["embedding_size"], len(model["repeat_decays"])
     return {"encoder": encoder_profiles(model["max_tokens"]), "recommender": recommender_profiles(*sizes)}
 
