@@ -19,10 +19,9 @@ from edgerec.distill.checkpoint import Checkpoint
 from edgerec.errors import EdgerecError, ParityError
 from edgerec.export import kit_check
 from edgerec.export.kit_run import faults_of, profiles_of
+from edgerec.export.limits import LIMITS
 from edgerec.export.package import STRINGS, Draft, draft, sizes_of, unpack
-from edgerec.export.parity import LIMITS
 from edgerec.export.qdq import fp16_graph, qdq_graph
-from edgerec.export.quantization import CANDIDATES
 from edgerec.export.tensorrt_builder import build, load_tensorrt
 from edgerec.export.tensorrt_cases import Case, K, cases_of, describe, same_lists
 from edgerec.export.tensorrt_ladder import OnnxRuntimeRunner
@@ -32,9 +31,8 @@ from edgerec.runtime.cuda import Cuda
 from edgerec.runtime.layout import TOKENIZER
 from edgerec.runtime.tensorrt_engine import Arrays, Deserialized, TensorRTEngine
 
-# What a text vector may be off on the CPU, as cosine distance; and on the board, as a multiple of what it is there,
-# since the graph is the same: one limit for all models would pass an encoder that answers with another text's vector.
-TEXT_TOLERANCE = {"fp16": LIMITS["fp16"].text_distance, "int8-qdq": CANDIDATES["int8-qdq"].tolerance}
+# What a text vector may be off on the board, as a multiple of what it is on the CPU, since the graph is the same: one
+# limit for all models would pass an encoder that answers with another text's vector.
 ON_THE_BOARD, SMALLEST_TOLERANCE = 2, 1e-4
 
 
@@ -102,7 +100,7 @@ def text_distances(answers: Mapping[str, Arrays], case: Case) -> dict[str, float
     for name, got in answers.items():
         if kind_of(name) == "encoder":
             found[name] = float(kit_check.distances(got["text_vector"], case.outputs["text_vector"]).max())
-            limit = TEXT_TOLERANCE[name.split(".", 1)[1]]
+            limit = LIMITS[name.split(".", 1)[1]].text_distance
             if not found[name] <= limit:
                 raise ParityError(
                     f"{name} gives a golden text's vector at a cosine distance of {found[name]:.2g}, expected at most "

@@ -24,8 +24,9 @@ from edgerec.export import PRECISIONS
 from edgerec.export.engines import Feed, token_feeds
 from edgerec.export.goldens import TEXTS, K, goldens, ranked, torch_scores
 from edgerec.export.item_encoder import INPUTS, ItemEncoder, export_fp32
+from edgerec.export.limits import LIMITS
 from edgerec.export.parity import Reference, reference
-from edgerec.export.quantization import CANDIDATES, Calibration, calibration, made
+from edgerec.export.quantization import Calibration, calibration, made
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.export.rounding import compensated
 from edgerec.export.sparse_check import checked
@@ -36,7 +37,6 @@ from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, FloatArra
 from edgerec.runtime.verify import verify
 
 PARITY_TEXTS = 512  # of the catalogue, from the shortest to the longest
-TABLE_OVERLAP = 0.9  # of the top 10 that rounding the tables to INT8 must leave, on average over real histories
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,13 @@ def write(
         ParityError: The file does not answer as torch does, or is not as sparse as the model claims; nothing was
             written.
     """
-    shipped, tolerance = prepared.rounded, CANDIDATES[precision].tolerance
+    shipped, limits = prepared.rounded, LIMITS[precision]
     members, model = pack(shipped)
     members = {
         GRAPH: recommender_graph(shipped).SerializeToString(),
         ENCODER: graph,
         TOKENIZER: prepared.tokenizer.to_str().encode(),
-        GOLDENS: goldens(shipped, prepared.histories, prepared.texts, prepared.vectors, tolerance),
+        GOLDENS: goldens(shipped, prepared.histories, prepared.texts, prepared.vectors, limits.text_distance),
         **members,
         **optional_members(prepared.checkpoint.texts, prepared.checkpoint.columns),
     }
@@ -141,7 +141,7 @@ def write(
         manifest["sparsity"] = checked(graph, claim)
     with atomic_path(out) as temporary:
         write_bundle(temporary, manifest, members)
-        parity = referee(temporary, prepared.tower, prepared.histories)
+        parity = referee(temporary, prepared.tower, prepared.histories, limits.overlap)
         write_bundle(temporary, {**manifest, "parity": parity}, members)
     return {
         "bytes": out.stat().st_size,
@@ -243,8 +243,10 @@ def spread(values: Sequence[str], count: int) -> list[str]:
     return [ordered[int(row)] for row in np.linspace(0, len(ordered) - 1, min(count, len(ordered)))]
 
 
-def referee(path: Path, tower: Tower, histories: Sequence[Sequence[int]]) -> dict[str, float]:
+def referee(path: Path, tower: Tower, histories: Sequence[Sequence[int]], least: float) -> dict[str, float]:
     """Replay the goldens, and compare the file's rankings with those of the tower before rounding.
+
+    ``least`` is how much of its top ten has to be left on average.
 
     Raises:
         ParityError: Either differs by more than the precision may cost.
@@ -258,10 +260,10 @@ def referee(path: Path, tower: Tower, histories: Sequence[Sequence[int]]) -> dic
         got = {entry.item for entry in recommender.recommend(ids, K)}
         overlaps.append(len(got & {tower.ids[row - 1] for row in wanted}) / max(len(wanted), 1))
     overlap = float(np.mean(overlaps)) if overlaps else 1.0
-    if overlap < TABLE_OVERLAP:
+    if overlap < least:
         raise ParityError(
             f"INT8 tables keep {overlap:.0%} of torch's top {K} over {len(overlaps)} histories; expected at least "
-            f"{TABLE_OVERLAP:.0%}; nothing was written: train longer, or with a larger --embedding-size"
+            f"{least:.0%}; nothing was written: train longer, or with a larger --embedding-size"
         )
     return {
         "top10_overlap_with_fp32": overlap,

@@ -2,39 +2,25 @@
 
 Scores that differ by rounding say little; what a user sees is a list. So the top 10, the order within it (Kendall's
 tau-b), and the pairs that changed places are counted, the latter beside how many of them torch itself could hardly tell
-apart. ``LIMITS`` is the one place that says what a precision may cost.
+apart. What a precision may cost stands in ``limits.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from edgerec.errors import ParityError
 from edgerec.export.engines import Engine, Feed
 from edgerec.export.goldens import torch_scores
+from edgerec.export.limits import LIMITS
 from edgerec.runtime.layout import FloatArray, Tower
 
 K = 10
 NEAR = 0.01  # of the spread of a history's top scores: two items nearer than that are a near-tie
-
-
-class Limits(NamedTuple):
-    """What an engine must reach against torch in fp32."""
-
-    overlap: float  # of the top 10, on average
-    tau: float  # on average
-    text_distance: float  # the largest 1 - cosine of a text vector
-
-
-LIMITS = {
-    "fp32": Limits(0.97, 0.97, 1e-4),
-    "fp16": Limits(0.97, 0.97, 1e-3),
-    "int8": Limits(0.97, 0.97, 0.1),
-}
 
 
 @dataclass(frozen=True)
@@ -123,7 +109,7 @@ def require_parity(row: dict[str, Any], precision: str) -> None:
     Raises:
         ParityError: It falls short; the message names each number, its limit, and the worst request.
     """
-    limits = LIMITS[kind(precision)]
+    limits = LIMITS[precision]
     short = [
         f"{name} {row[name]:.3g} (expected {'at most' if upper else 'at least'} {limit:g})"
         for name, limit, upper in (
@@ -139,8 +125,3 @@ def require_parity(row: dict[str, Any], precision: str) -> None:
             f"{row['worst_request']}, worst text: {row['worst_text'][:40]!r}; nothing was "
             "written: choose another precision or target"
         )
-
-
-def kind(precision: str) -> str:
-    """Return the key of ``LIMITS`` that a precision falls under."""
-    return precision if precision in LIMITS else "int8"

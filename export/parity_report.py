@@ -25,11 +25,12 @@ from edgerec.distill.checkpoint import Checkpoint, load
 from edgerec.errors import EdgerecError
 from edgerec.export.elsewhere import in_browser, in_python
 from edgerec.export.engines import Engine
+from edgerec.export.limits import LIMITS
 from edgerec.export.mobile import write_ort
 from edgerec.export.onnx_engine import OnnxEngine
 from edgerec.export.openvino_target import write_openvino
 from edgerec.export.package import Draft, draft, unpack, wanted, write
-from edgerec.export.parity import LIMITS, Reference, compare
+from edgerec.export.parity import Reference, compare
 from edgerec.export.quantization import made
 from edgerec.files import write_bytes, write_result
 from edgerec.runtime.layout import ENCODER, GRAPH
@@ -119,6 +120,7 @@ def table(result: dict[str, Any]) -> str:
     limits = "; ".join(
         f"{name}: overlap {one.overlap:g}, tau {one.tau:g}, text distance {one.text_distance:g}"
         for name, one in LIMITS.items()
+        if name in ORT
     )
     caption = (
         f"{result['model']} of {result['data']}: {measured['requests']} histories, {measured['texts']} texts, against "

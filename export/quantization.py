@@ -80,12 +80,10 @@ class Candidate:
 
     Attributes:
         make: Returns its graph of the fp32 graph and a calibration.
-        tolerance: The cosine distance that it may cost a text vector.
         modules: What has to be importable.
     """
 
     make: Make
-    tolerance: float
     modules: tuple[str, ...] = ()
 
     def unavailable(self) -> str | None:
@@ -236,16 +234,14 @@ def need_matmul(graph: bytes, name: str) -> None:
         raise UsageError(f"{name} quantizes MatMul by constants, the graph has none; its tables are for int8-weights")
 
 
-# Tolerances. fp32: float32 sums in another order. int8-dynamic: one weight in 127 steps and one activation in 255 moved
-# MiniLM's vectors by 0.01 to 0.03, and a narrow student's by more.
 CANDIDATES = {
-    "fp32": Candidate(as_it_is, 1e-5),
-    "fp16": Candidate(half, 0.01),
-    "int8-dynamic": Candidate(dynamic, 0.1),
-    "int8-static": Candidate(static, 0.15),
-    "int8-weights": Candidate(weights, 0.01),
-    "int8-blocks": Candidate(blocks(8), 0.01, ("onnx_ir", "ml_dtypes")),
-    "int4-blocks": Candidate(blocks(4), 0.15, ("onnx_ir", "ml_dtypes")),
-    "int8-qdq": Candidate(pairs, 0.15, ("nncf",)),
-    "qat": Candidate(trained_for_int8, 1e-3),
+    "fp32": Candidate(as_it_is),
+    "fp16": Candidate(half),
+    "int8-dynamic": Candidate(dynamic),
+    "int8-static": Candidate(static),
+    "int8-weights": Candidate(weights),
+    "int8-blocks": Candidate(blocks(8), ("onnx_ir", "ml_dtypes")),
+    "int4-blocks": Candidate(blocks(4), ("onnx_ir", "ml_dtypes")),
+    "int8-qdq": Candidate(pairs, ("nncf",)),
+    "qat": Candidate(trained_for_int8),
 }

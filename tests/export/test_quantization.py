@@ -14,12 +14,15 @@ import onnxruntime
 import tokenizers
 from numpy.typing import NDArray
 from onnx import numpy_helper, parser
+from onnx.reference import ReferenceEvaluator
+from onnx.version_converter import convert_version
 
 import pytest
 
 from edgerec.benchmarks.environment import has_vnni, read_cpuinfo
 from edgerec.errors import UsageError
 from edgerec.export import PRECISIONS
+from edgerec.export.limits import LIMITS
 from edgerec.export.quantization import CANDIDATES, Calibration, calibration, made
 from edgerec.export.rounded_graph import SCALES, constants, floored, saturates, stored_in_half, stored_in_int8
 
@@ -97,9 +100,21 @@ def test_a_candidate_is_near_fp32_smaller_and_the_same_again(name: str, graph: b
     first = made(name, graph, titles)
     assert first == made(name, graph, titles)
     distance = 1 - (run(first, titles) * run(graph, titles)).sum(axis=1)
-    assert distance.max() <= CANDIDATES[name].tolerance
+    assert distance.max() <= LIMITS[name].text_distance
     assert name == "fp32" or stored(first) < 0.7 * stored(graph)
     assert not saturates(first)
+
+
+@pytest.mark.parametrize("name", [name for name in HERE if "blocks" not in name])  # MatMulNBits is onnxruntime's own
+def test_a_candidate_is_standard_and_onnxs_reference_evaluator_runs_it(
+    name: str, graph: bytes, titles: Calibration
+) -> None:
+    model = onnx.load_from_string(made(name, graph, titles))
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    referee = ReferenceEvaluator(convert_version(model, 19))  # it knows DequantizeLinear from there on
+    got = np.concatenate([referee.run(["text_vector"], feed)[0] for feed in titles.feeds])
+    assert (1 - (got * run(model.SerializeToString(), titles)).sum(axis=1)).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -127,7 +142,7 @@ def test_a_dead_matrix_keeps_scales_that_can_be_divided_by(graph: bytes, titles:
         rounded = made(name, altered, titles)
         assert all((scale != 0).all() for scale in scales(rounded))
         distance = 1 - (run(rounded, titles) * run(altered, titles)).sum(axis=1)
-        assert distance.max() <= CANDIDATES[name].tolerance
+        assert distance.max() <= LIMITS[name].text_distance
 
 
 def test_a_scale_of_zero_is_raised_and_one_that_is_no_number_refused() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from onnx.reference import ReferenceEvaluator
 
 import pytest
 from hypothesis import given, settings
@@ -124,6 +125,20 @@ def test_the_graph_is_standard_and_holds_no_table(tmp_path: Path) -> None:
     outside = {t.name for t in graph.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL}
     assert outside == {"item_out.i8", "item_out.scale", "bias.f32", "popularity.f32"}
     assert graph.ByteSize() < 10_000
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_onnxs_reference_evaluator_answers_as_onnxruntime_does(name: str, tmp_path: Path) -> None:
+    session = extracted(TOWERS[name], tmp_path)
+    referee = ReferenceEvaluator(onnx.load(tmp_path / "recommender.onnx"))
+    histories = np.array([[3, 0, 4, 3, 17], [5, 6, 7, 9, 5]])
+    state = np.random.default_rng(2).normal(size=(2, K, D)).astype(np.float32)
+    feed = {"history": histories, "state": state, "exclude": histories[:, :2], "k": np.array([N])}
+    outputs = [value.name for value in session.get_outputs()]
+    got, wanted = (dict(zip(outputs, one.run(outputs, feed), strict=True)) for one in (referee, session))
+    assert np.array_equal(got.pop("items"), wanted.pop("items"))
+    for output, array in wanted.items():
+        assert got[output] == pytest.approx(array, abs=1e-4), output
 
 
 def test_a_tower_without_repeat_recencies_has_the_graph_it_had() -> None:

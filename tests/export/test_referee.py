@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from edgerec.cli import group
 from edgerec.data import load
 from edgerec.errors import DataError, UsageError
 from edgerec.export import referee, trials
+from edgerec.export.limits import LIMITS
 from edgerec.export.package import draft
 from edgerec.export.quantization import CANDIDATES, Candidate
 from edgerec.export.referee import Terms, disagreement, faults, without_clock, worth
@@ -114,7 +114,7 @@ def test_a_candidate_that_ruins_the_text_is_refused_for_what_was_measured(
                 tensor.CopyFrom(numpy_helper.from_array(np.roll(array, 5, axis=0), tensor.name))
         return made.SerializeToString()
 
-    monkeypatch.setitem(CANDIDATES, "int8-weights", Candidate(ruined, 2.0))
+    monkeypatch.setitem(CANDIDATES, "int8-weights", Candidate(ruined))
     report = quantize(source, model, tmp_path / "x.edgerec", "--candidates", "int8-weights")
     assert report["chosen"] == "fp32"
     row = report["rows"][1]
@@ -129,8 +129,8 @@ def test_a_candidate_that_cannot_be_made_or_answers_wrongly_is_told_apart_withou
     def never(graph: bytes, titles: Any) -> bytes:
         raise UsageError("no such thing")
 
-    monkeypatch.setitem(CANDIDATES, "int8-static", Candidate(never, 1.0))
-    monkeypatch.setitem(CANDIDATES, "int8-dynamic", replace(CANDIDATES["int8-dynamic"], tolerance=0.0))
+    monkeypatch.setitem(CANDIDATES, "int8-static", Candidate(never))
+    monkeypatch.setitem(LIMITS, "int8-dynamic", LIMITS["int8-dynamic"]._replace(text_distance=0.0))
     report = quantize(source, model, tmp_path / "x.edgerec", "--candidates", "int8-static,int8-dynamic")
     reasons = {row["name"]: row["reasons"] for row in report["rows"]}
     assert reasons["int8-static"] == ["no such thing"]
