@@ -19,7 +19,13 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PEERS = {
+    "MiniLM-L6 INT8 (optimum)": "MiniLM:encode",
     "MiniLM-L6 INT8 (optimum), exact": "MiniLM:search",
+    "MiniLM-L6 (sentence-transformers)": "SentenceTransformers:encode",
+    "MiniLM-L6 (sentence-transformers), exact": "SentenceTransformers:search",
+    "MiniLM-L6 (sentence-transformers), profile": "SentenceTransformers:recommend",
+    "MiniLM-L6 (fastembed)": "FastEmbed:encode",
+    "model2vec": "Model2Vec:encode",
     "model2vec, exact": "Model2Vec:search",
     "model2vec, usearch": "Model2Vec:search:index=usearch",
     "model2vec, faiss": "Model2Vec:search:index=faiss",
@@ -64,10 +70,14 @@ def main(study: Path, peers: Path | None, peer_models: Path | None, quick: bool)
         raise click.UsageError(
             f"{study} holds no tiny.edgerec and static.edgerec; make quality trains them, --study names them"
         )
-    kinds = ["--kind", "recommend", "--kind", "session", "--kind", "search"]
+    kinds = [f"--kind={name}" for name in ("recommend", "session", "search")]
     devices = [f"--device={name}" for name in ("cpu-ort", "openvino", "web", "cpu-torch")]
     devices += ["--model", str(study / "tiny")]
-    bench("bench-ml-100k", [str(tiny), str(static), *devices, *kinds, *peer_options(peers, peer_models)], quick)
+    bench(
+        "bench-ml-100k",
+        [str(tiny), str(static), *devices, *kinds, "--kind=encode", *peer_options(peers, peer_models)],
+        quick,
+    )
     scenarios = [f"--scenario={name}" for name in ("single-stream", "multi-stream", "server", "offline")]
     bench("bench-ml-100k-scenarios", [str(tiny), *kinds, *scenarios], quick)
     lean = [sys.executable, "-m", "edgerec.benchmarks.lean", str(tiny), "--out", str(RESULTS / "lean-ml-100k.json")]
