@@ -1,6 +1,7 @@
-"""``make bench``: the measurements behind docs/benchmarking.md, under half an hour on two cores.
+r"""``make bench``: the measurements behind docs/benchmarking.md, under half an hour on two cores.
 
-    python -m edgerec.benchmarks.run_bench --study DIR --peers PYTHON --peer-models DIR --sasrec PYTHON --sasrec-model DIR
+    python -m edgerec.benchmarks.run_bench --study DIR --peers PYTHON --peer-models DIR \
+        --sasrec PYTHON --sasrec-model DIR
 
 DIR of the study holds ``tiny.edgerec``, ``static.edgerec`` and the folder ``tiny`` (a seed of ``make quality``). Peers
 are measured where an interpreter with their packages and the folder that ``peer_models.py`` made are named. Results go
