@@ -131,6 +131,9 @@ class Request(NamedTuple):
 
     def check(self) -> None:
         """Raise UsageError where the parts do not go together."""
+        plain = self.candidates is None and self.where is None and self.fresh is None
+        if plain and self.blend is None and self.diversity is None:
+            return  # as a rule
         for part, kind in ((self.blend, Blend), (self.fresh, Fresh), (self.diversity, Reranker)):
             if part is not None and not isinstance(part, kind):
                 raise UsageError(f"got {part!r}; expected a {kind.__name__}")
@@ -268,6 +271,8 @@ def as_scores(values: NDArray[np.float64], of: Blend | Fresh) -> FloatArray:
 
 def positive(value: int, name: str) -> int:
     """Return a whole number of at least 1, or refuse it by name."""
+    if type(value) is int and value > 0:
+        return value  # as a rule
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise UsageError(f"got {name} = {value!r}; expected a whole number of at least 1")
     return int(value)
