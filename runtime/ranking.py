@@ -221,11 +221,12 @@ def best(
         pool, user = Pool(near.rows, near.scores), near.user
     else:
         offset = None if base is None else base[None]
-        found = recommender.ranker.rank(NOBODY, min(size, n + 1), view.state[None], exclude, offset, memory)
+        wanted, changed = min(size, n + 1), len(overlay) > 0
+        found = recommender.ranker.rank(NOBODY, wanted, view.state[None], exclude, offset, memory, vectors=changed)
         items, scores = found.items[0], found.scores[0]
         if items[-1] < 0:
             items, scores = items[items >= 0], scores[items >= 0]
-        pool, user = Pool(items, scores), found.user if len(overlay) and found.state.any() else None
+        pool, user = Pool(items, scores), found.user if changed and found.state.any() else None
     more = added + added_scores(recommender, overlay, user, view) if len(overlay) else added
     return with_added(overlay, pool, more, banned, size)
 
