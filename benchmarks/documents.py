@@ -42,7 +42,8 @@ def filled(document: str, results: Path = RESULTS) -> str:
 
 def planned(results: Path) -> dict[str, dict[str, Any] | None]:
     """Return the results of the planned studies by name, None where there is none."""
-    paths = {one.name.removeprefix("quality-"): results / f"{one.name}.json" for one in PLANNED}
+    studies = [one.name for one in PLANNED if one.part == "main"]
+    paths = {name.removeprefix("quality-"): results / f"{name}.json" for name in studies}
     return {name: json.loads(path.read_text("utf-8")) if path.exists() else None for name, path in paths.items()}
 
 

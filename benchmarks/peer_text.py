@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +204,30 @@ def faiss(vectors: Vectors) -> Callable[[Vectors], Sequence[int]]:
 
 
 INDEXES = {"exact": exact, "usearch": usearch, "faiss": faiss}
+
+
+def timed(encode: Callable[[Sequence[str]], object], requests: Sequence[Sequence[str]]) -> tuple[list[int], int]:
+    """Return the nanoseconds of each request, and those of the processor for all of them."""
+    clock, begun = [time.perf_counter_ns()], time.process_time_ns()
+    for texts in requests:
+        encode(texts)
+        clock.append(time.perf_counter_ns())
+    return [after - before for before, after in pairwise(clock)], time.process_time_ns() - begun
+
+
+def main(name: str, folder: str) -> None:
+    """Time an encoder: a line of requests in, a line of what ``timed`` says out."""
+    encoder: TextPeer = {"MiniLM": MiniLM, "Model2Vec": Model2Vec}[name]("encode", folder)
+    encoder.prepare()
+
+    def encode(texts: Sequence[str]) -> None:
+        for start in range(0, len(texts), BATCH):
+            encoder.vectors(texts[start : start + BATCH])
+
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(timed(encode, json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""``make quality``: the studies behind docs/quality.md, hours in all; what was finished is not made again.
+"""``make quality``: the studies behind docs/quality.md and docs/compression.md, hours in all; none is made twice.
 
     python -m edgerec.benchmarks.run_quality --data DIR     folders onlineretail and amazon-industrial in DIR
     python -m edgerec.benchmarks.run_quality --only ml-100k
@@ -23,16 +23,23 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 class Planned(NamedTuple):
-    """One study."""
+    """One part of a study; the parts of a study share its teachers."""
 
     data: str
     split: str = "leave-one-out"
     seeds: int = 3
+    part: str = "main"
+    steps: int | None = None  # of a student's training
+
+    @property
+    def study(self) -> str:
+        """The name of its study."""
+        return f"quality-{self.data}" + ("" if self.split == "leave-one-out" else f"-{self.split}")
 
     @property
     def name(self) -> str:
         """The name of its result."""
-        return f"quality-{self.data}" + ("" if self.split == "leave-one-out" else f"-{self.split}")
+        return self.study if self.part == "main" else f"{self.part}-{self.data}"
 
 
 PLANNED = (
@@ -42,6 +49,13 @@ PLANNED = (
     Planned("onlineretail", "temporal"),
     Planned("completejourney", seeds=1),
     Planned("completejourney", "temporal", seeds=1),
+    Planned("ml-100k", part="ablation", steps=500),
+    Planned("amazon-industrial", part="ablation", steps=300),
+    Planned("ml-100k", part="sparsity"),
+    Planned("ml-100k", part="compression"),
+    Planned("onlineretail", part="compression", seeds=1),
+    Planned("amazon-industrial", part="compression", seeds=1),
+    Planned("ml-100k", part="pruning", seeds=1),
 )
 
 
@@ -65,8 +79,9 @@ def main(data: Path | None, work: Path, only: tuple[str, ...], seeds: int | None
         if (found := source(one.data, data)) is None:
             click.echo(f"{one.name}: data not at hand; expected a folder {one.data} in --data")
             continue
-        command = [sys.executable, "-m", "edgerec", "evaluate", found, "--split", one.split]
-        command += ["--study", str(work / "quality" / one.name), "--seeds", str(seeds or one.seeds)]
+        command = [sys.executable, "-m", "edgerec", "evaluate", found, "--split", one.split, "--part", one.part]
+        command += ["--study", str(work / "quality" / one.study), "--seeds", str(seeds or one.seeds)]
+        command += ["--steps", str(one.steps)] if one.steps else []
         peers = work / "peers" / one.name
         command += ["--run", f"SASRec={peers}"] if (peers / "peer.json").exists() else []
         click.echo(f"== {one.name}")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from edgerec.benchmarks.adapters import K
 
 if TYPE_CHECKING:
-    from edgerec.runtime.recommender import Recommendation, Recommender
+    from edgerec.runtime.naming import Recommendation
+    from edgerec.runtime.recommender import Recommender
     from edgerec.runtime.session import Session
 
 

@@ -63,9 +63,13 @@ class StaticEncoder(TextStudent):
         nn.init.zeros_(self.log_weights.weight)
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the weighted mean of the rows of int [B, L] tokens, [B, h]."""
-        weights = self.log_weights(input_ids).exp() * attention_mask.unsqueeze(-1)
-        return (self.table(input_ids) * weights).sum(1) / weights.sum(1).clamp(min=1e-12)
+        """Return the weighted mean of the rows of int [B, L] tokens, [B, h].
+
+        Weights are made of the whole table, which a graph does once, as it is loaded; the sum over tokens is a product.
+        """
+        weights = self.log_weights.weight[:, 0].exp()[input_ids] * attention_mask
+        shares = weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
+        return (shares.unsqueeze(1) @ self.table(input_ids)).squeeze(1)
 
     @property
     def stages(self) -> list[nn.Module]:

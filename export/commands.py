@@ -91,6 +91,7 @@ def export(
 @click.option("--budget", type=float, default=0.01, show_default=True, help="Share of NDCG@10 that may be lost.")
 @click.option("--goal", type=click.Choice(GOALS), default=GOALS[0], show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the titles to calibrate on.")
+@click.option("--qat", type=click.Path(path_type=Path), help="What `edgerec qat` made of MODEL: a candidate more.")
 @click.option("--figure", type=click.Path(path_type=Path), help="File for bytes and milliseconds against NDCG@10.")
 @json_option
 def quantize(
@@ -100,6 +101,7 @@ def quantize(
     budget: float,
     goal: str,
     seed: int,
+    qat: Path | None,
     figure: Path | None,
     as_json: bool,
     **options: Any,
@@ -122,7 +124,8 @@ def quantize(
     checkpoint = open_model(model)
     data = data_of(checkpoint.info, options)
     divided = split(data, checkpoint.info["split"])
-    report = run(checkpoint, data, divided, out, terms, lambda name: click.echo(f"making {name}", err=True))
+    trained = open_model(qat) if qat else None
+    report = run(checkpoint, data, divided, out, terms, lambda name: click.echo(f"making {name}", err=True), trained)
     if figure:
         draw(report, figure)
     if as_json:

@@ -16,12 +16,15 @@ import numpy as np
 
 from edgerec.benchmarks.cells import Arrays, Cell, Cells
 from edgerec.benchmarks.quality import K, markdown
+from edgerec.distill.checkpoint import Checkpoint
+from edgerec.distill.quantization_aware import OPTIONS, quantization_aware
+from edgerec.distill.student import StudentEncoder, load
 from edgerec.export import PRECISIONS
 from edgerec.export.package import draft
 from edgerec.export.quantization import CANDIDATES
 from edgerec.export.referee import Terms, judged
 from edgerec.export.referee_report import share
-from edgerec.export.study import Study, heading, setting, student
+from edgerec.export.study import Study, heading, once, setting, student, teacher
 from edgerec.export.trials import REFERENCE, ROUNDS, WAYS, Bench, against, ask, make_trials, table_report
 from edgerec.metrics import ndcg
 
@@ -43,8 +46,8 @@ def run_compression(study: Study) -> dict[str, Any]:
         InterruptedTraining: Ctrl-C.
     """
     here = [name for name in PRECISIONS if CANDIDATES[name].unavailable() is None]
-    home = study.folder / "compression" / f"{len(here)}-candidates"  # with one more, all are measured anew
-    cells = Cells(home, {"candidates": here, "budget": TERMS.budget})
+    home = study.folder / "compression" / f"{len(here)}-candidates-with-qat"  # with one more, all are measured anew
+    cells = Cells(home, {"candidates": here, "budget": TERMS.budget, "qat_steps": OPTIONS.steps})
     found = {}
     for preset in study.plan.presets:
         names = [
@@ -63,17 +66,32 @@ def run_compression(study: Study) -> dict[str, Any]:
 
 def compression_cell(study: Study, preset: str, seed: int) -> Cell:
     """Return each candidate's NDCG@10 per user of test, by way, and what the referee said of it on validation."""
-    prepared = draft(student(study, seed, preset))
-    bench = Bench(prepared, study.data, study.split.validation, study.split.mask_seen)
+    trained = student(study, seed, preset)
+    qat = trained_for_int8(study, trained, preset, seed)
+    bench = Bench(draft(trained), study.data, study.split.validation, study.split.mask_seen)
     asked = replace(bench, requests=study.split.test)
+
+    def say(name: str) -> None:
+        study.say(f"{preset}-{seed} {name}")
+
     with TemporaryDirectory() as folder:
-        trials = make_trials(bench, TERMS.names, Path(folder), seed, lambda name: study.say(f"{preset}-{seed} {name}"))
+        trials = make_trials(bench, TERMS.names, Path(folder), seed, say, draft(qat) if qat else None)
         verdicts = judged(bench, trials, TERMS.budget)
         arrays: Arrays = {}
         for name, trial in trials.made.items():
             lists = ask(asked, trial).lists
             arrays |= {f"{way}/{name}": ndcg(lists[way], asked.requests, K) for way in WAYS}
     return Cell(arrays, {"rows": verdicts, "tables": table_report(asked)})
+
+
+def trained_for_int8(study: Study, trained: Checkpoint, preset: str, seed: int) -> Checkpoint | None:
+    """Return what ``edgerec qat`` makes of a student by default, made where it is not there; None of a static one."""
+    if not isinstance(load(trained.encoder)[0], StudentEncoder):
+        return None
+    folder, options = study.folder / "compression" / "qat" / f"{preset}-{seed}", replace(OPTIONS, seed=seed)
+    of = teacher(study, seed)
+    work = partial(quantization_aware, trained, of, study.data, study.split, folder, options, resume=True)
+    return once(study, folder, work)
 
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from edgerec.distill.towers import ColdMap
 from edgerec.interactions import FloatArray
@@ -42,7 +41,8 @@ class ItemEncoder(nn.Module):
         part = self.encoder(input_ids, attention_mask)
         item_in, item_out, bias = (one(part) for one in self.maps)
         item_out = item_in.clone() if self.shared else item_out
-        return functional.normalize(part, dim=-1), item_in, item_out, bias[:, 0]
+        length = part.norm(dim=-1, keepdim=True).clamp(min=1e-12)  # functional.normalize would be two operators more
+        return part / length, item_in, item_out, bias.squeeze(1)
 
 
 def affine(weights: FloatArray) -> nn.Linear:

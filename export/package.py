@@ -24,6 +24,7 @@ from edgerec.export import PRECISIONS
 from edgerec.export.engines import Feed, token_feeds
 from edgerec.export.goldens import TEXTS, K, goldens, ranked, torch_scores
 from edgerec.export.item_encoder import INPUTS, ItemEncoder, export_fp32
+from edgerec.export.lean_bert import lean
 from edgerec.export.limits import LIMITS
 from edgerec.export.parity import Reference, reference
 from edgerec.export.quantization import Calibration, calibration, made
@@ -79,7 +80,7 @@ def draft(checkpoint: Checkpoint) -> Draft:
     texts = spread(checkpoint.texts, TEXTS)
     vectors = unit(encode_texts(encoder, tokenizer, texts))
     histories = [[row + 1 for row in history] for history in checkpoint.histories]
-    graph = export_fp32(ItemEncoder(encoder, arrays.cold, arrays.shared).eval(), tokenizer.get_vocab_size())
+    graph = export_fp32(ItemEncoder(lean(encoder), arrays.cold, arrays.shared).eval(), tokenizer.get_vocab_size())
     rounded = compensated(tower, histories)
     return Draft(checkpoint, encoder, graph, tower, rounded, tokenizer, histories, texts, vectors)
 

@@ -145,11 +145,12 @@ def half(graph: bytes, titles: Calibration) -> bytes:
     return stored_in_half(graph)
 
 
-def dynamic(graph: bytes, titles: Calibration) -> bytes:
-    """Return onnxruntime's dynamic quantization, the token embedding included."""
+def dynamic(graph: bytes, titles: Calibration, reduce_range: bool = True) -> bytes:
+    """Return onnxruntime's dynamic quantization, the token embedding included, in 7 bits or 8."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    options: dict[str, Any] = {"per_channel": True, "reduce_range": True, "weight_type": QuantType.QInt8}
+    options: dict[str, Any] = {"per_channel": True, "reduce_range": reduce_range}
+    options["weight_type"] = QuantType.QInt8
     options["op_types_to_quantize"] = ["MatMul", "Gather"]
     return through_files(graph, lambda source, target: quantize_dynamic(source, target, **options))
 

@@ -118,17 +118,15 @@ def recommender_graph(tower: Tower) -> onnx.ModelProto:
 def add_state(graph: Builder, tower: Tower, table: str, scale: str) -> tuple[str, Events]:
     """Add the recurrence over a whole history, in closed form: an event counts decay ** (valid events after it)."""
     log_decay = graph.constant(np.log(tower.decays.astype(np.float64)).reshape(1, -1, 1))
-    valid = graph.op("Cast", graph.op("Not", graph.op("Equal", "history", graph.constant(0, np.int64))), to=1)
-    age = graph.op("CumSum", valid, graph.constant(1, np.int64), exclusive=1, reverse=1)
     middle = graph.constant([1], np.int64)
-    ages = graph.op("Unsqueeze", age, middle)
+    counted = graph.op("Cast", graph.op("Cast", graph.op("Unsqueeze", "history", middle), to=TensorProto.BOOL), to=1)
+    ages = graph.op("CumSum", counted, graph.constant(2, np.int64), exclusive=1, reverse=1)
     weights = graph.op("Exp", graph.op("Mul", ages, log_decay))
-    counted = graph.op("Unsqueeze", valid, middle)
     weights = graph.op("Mul", weights, counted)  # [B, K, L]
     codes = graph.op("Transpose", graph.op("Gather", table, "history", axis=1), perm=[1, 2, 0])
     gain = graph.op("Unsqueeze", graph.op("Gather", scale, "history"), graph.constant([2], np.int64))
     vectors = graph.op("Mul", graph.op("Cast", codes, to=1), gain)  # [B, L, d]
-    count = graph.op("Unsqueeze", graph.op("ReduceSum", valid, middle, keepdims=1), middle)
+    count = graph.op("ReduceSum", counted, graph.constant([2], np.int64), keepdims=1)
     kept = graph.op("Mul", "state", graph.op("Exp", graph.op("Mul", count, log_decay)))
     state = graph.op("Add", kept, graph.op("MatMul", weights, vectors), name="state_out")
     return state, Events(ages, counted, count)
@@ -205,8 +203,7 @@ def add_ranking(graph: Builder, state: str, scores: str, n: int) -> None:
     empty = graph.op("Equal", graph.op("ReduceMax", flat, axes=[1]), graph.constant(0))  # [B, 1]
     answers = graph.op("Where", empty, popularity, scores)
     answers = graph.op("Add", answers, graph.constant([[0]], name="score_offset"))
-    _, ones = add_batch(graph)
-    excluded = graph.op("Expand", graph.constant([[0]], np.int64, name="exclude"), ones)
+    excluded = graph.op("Expand", graph.constant([[0]], np.int64, name="exclude"), graph.op("Shape", empty))
     never = graph.op("Expand", graph.constant(-np.inf), graph.op("Shape", excluded))
     answers = graph.op("ScatterElements", answers, excluded, never, axis=1)
     limit = graph.op("Min", graph.constant([10], np.int64, name="k"), graph.constant([n], np.int64))

@@ -96,7 +96,15 @@ def open_model(folder: Path) -> Checkpoint:
     return load(folder)
 
 
-def quantize(checkpoint: Checkpoint, data: Dataset, split: Split, out: Path, terms: Terms, say: Say) -> Row:
+def quantize(
+    checkpoint: Checkpoint,
+    data: Dataset,
+    split: Split,
+    out: Path,
+    terms: Terms,
+    say: Say,
+    qat: Checkpoint | None = None,
+) -> Row:
     """Measure every candidate, and write the file of the best.
 
     Args:
@@ -106,25 +114,30 @@ def quantize(checkpoint: Checkpoint, data: Dataset, split: Split, out: Path, ter
         out: The file, whole or not at all.
         terms: By what is chosen.
         say: Takes the name of each candidate as it is made.
+        qat: What ``edgerec qat`` made of the model; the candidate of that name.
 
     Returns:
         A JSON value: ``chosen``, ``reason``, ``rows`` (one per candidate), ``tables``, and on what all this ran. The
         file's manifest holds it as ``selection``, without what depends on the clock where the goal is ``size``.
 
     Raises:
-        UsageError: The model was made from other data.
+        UsageError: A model was made from other data, or ``qat`` has no quantizers.
         NothingKept: No candidate is within the budget.
     """
     checkpoint.require_data(data)
+    if qat:
+        qat.require_data(data)
+    if qat and "quantization" not in qat.info:
+        raise UsageError(f"{qat.folder} has no quantizers; expected a folder that `edgerec qat` wrote")
     bench = Bench(draft(checkpoint), data, split.validation, split.mask_seen)
     with TemporaryDirectory() as folder:
-        trials = make_trials(bench, terms.names, Path(folder), terms.seed, say)
+        trials = make_trials(bench, terms.names, Path(folder), terms.seed, say, draft(qat) if qat else None)
         rows = judged(bench, trials, terms.budget)
         chosen, reason = choose(bench, trials, rows, terms)
         report = {**statement(bench, terms, rows), "chosen": chosen, "reason": reason}
-        graph = trials.made[chosen].graph
+        best = trials.made[chosen]
     selection = without_clock(report) if terms.goal == "size" else report
-    written = write(bench.prepared, chosen, graph, out, {"selection": selection})
+    written = write(best.prepared, chosen, best.graph, out, {"selection": selection})
     return {**report, "written": {"bytes": written["bytes"], "parity": written["parity"]}, "environment": environment()}
 
 
@@ -228,7 +241,7 @@ def rank_fault(bench: Bench, trial: Trial) -> str | None:
     if place := disagreement(*found):
         return f"without saturation, a search for {bench.titles[place[0]]!r} differs at place {place[1] + 1}"
     requests = bench.requests.sample(ASKED)
-    found = [reencoded(bench.prepared, one).score(requests) for one in (recommender.encoder, exact)]
+    found = [reencoded(trial.prepared, one).score(requests) for one in (recommender.encoder, exact)]
     if place := disagreement(*found):
         user = bench.data.user_ids[int(requests.users[place[0]])]
         return f"without saturation, the re-encoded answer to user {user!r} differs at place {place[1] + 1}"

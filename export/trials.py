@@ -48,9 +48,10 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate that was made; ``scorers`` has one per way."""
+    """A candidate that was made, of what; ``scorers`` has one per way."""
 
     name: str
+    prepared: Draft
     path: Path
     graph: bytes
     bytes: int
@@ -81,30 +82,46 @@ class Trials:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def make_trials(bench: Bench, names: Sequence[str], folder: Path, seed: int, say: Say) -> Trials:
+def make_trials(
+    bench: Bench, names: Sequence[str], folder: Path, seed: int, say: Say, qat: Draft | None = None
+) -> Trials:
     """Write a file of every candidate into a folder; fp32's always, first.
+
+    Args:
+        bench: What they are made of, and compared on.
+        names: The candidates.
+        folder: For the files.
+        seed: Of the calibration's draw.
+        say: Takes the name of each as it is made.
+        qat: The same model after ``edgerec qat``: what the candidate of that name is made of.
 
     Raises:
         ParityError: Not even fp32's answers as torch does.
     """
-    found, prepared = Trials(), bench.prepared
-    titles = prepared.calibration(seed)
+    found, titles = Trials(), bench.prepared.calibration(seed)
     for name in dict.fromkeys([REFERENCE, *names]):
         path = folder / f"{name}.edgerec"
         say(name)
         try:
-            graph = made(name, prepared.graph, titles)
-            size = write(prepared, name, graph, path)["bytes"]
+            prepared = qat if qat and name == "qat" else bench.prepared
+            found.made[name] = tried(prepared, bench.data, name, made(name, prepared.graph, titles), path)
         except (UsageError, ParityError) as error:
             if name == REFERENCE:
                 raise
             found.refused[name] = re.sub(rf"^{re.escape(str(folder))}\S*: ", "", str(error))  # a name that passes
-            continue
-        shipped = BundleScorer(path, bench.data)
-        again = reencoded(prepared, shipped.recommender.encoder)
-        scorers: dict[str, Scorer] = {"shipped": shipped, "re-encoded": again}
-        found.made[name] = Trial(name, path, graph, size, scorers, shipped.recommender)
     return found
+
+
+def tried(prepared: Draft, data: Dataset, name: str, graph: bytes, path: Path) -> Trial:
+    """Write the file of a candidate's graph, and open it.
+
+    Raises:
+        ParityError: It does not answer as torch does.
+    """
+    size = write(prepared, name, graph, path)["bytes"]
+    shipped = BundleScorer(path, data)
+    again = reencoded(prepared, shipped.recommender.encoder)
+    return Trial(name, prepared, path, graph, size, {"shipped": shipped, "re-encoded": again}, shipped.recommender)
 
 
 def reencoded(prepared: Draft, encoder: TextEncoder) -> TowerArrays:

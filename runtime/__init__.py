@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from edgerec.runtime.naming import Recommendation
 from edgerec.runtime.ranking import Blend, Fresh
-from edgerec.runtime.recommender import Recommendation, Recommender
+from edgerec.runtime.recommender import Recommender
 from edgerec.runtime.session import Session
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import click
 from edgerec.commands import json_option
 
 if TYPE_CHECKING:
-    from edgerec.runtime.recommender import Recommendation
+    from edgerec.runtime.naming import Recommendation
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 

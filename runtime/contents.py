@@ -22,6 +22,7 @@ LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 MOST_ROWS = 2**31 - 1  # rows are int32 elsewhere
 MOST_DIMENSIONS = 2**14
 MOST_NUMBERS = 64  # recencies: a state has one vector for each, whatever the size of the file
+MOST_DECODED = 1 << 13  # strings of each kind: about 1 MB
 BLOCK = 1 << 20  # bytes of a text that are checked at once
 
 
@@ -72,6 +73,20 @@ SINCE: dict[str, Any] = {"repeat_decays": [], "repeat_weights": []}  # what bund
 PAIRS = {"mix": "decays", "repeat_weights": "repeat_decays"}  # one number for each of the other
 
 
+class Decoded(dict[int, str]):
+    """The strings that were asked for, up to a number of them."""
+
+    def __init__(self, strings: Strings) -> None:
+        self._strings = strings
+
+    def __missing__(self, index: int) -> str:
+        """Decode a string, and keep it while there is room."""
+        found = self._strings[index]
+        if len(self) < MOST_DECODED:
+            self[index] = found
+        return found
+
+
 class Strings:
     """Strings that are decoded one by one, from one UTF-8 text and the offsets that cut it."""
 
@@ -80,6 +95,7 @@ class Strings:
         # plain integers are read from a view of the machine's own order, in a third of the time
         self._ends = offsets.cast("I") if sys.byteorder == "little" and len(offsets) % 4 == 0 else self._offsets
         self._text = text
+        self._decoded = Decoded(self)
 
     def __len__(self) -> int:
         return max(len(self._offsets) - 1, 0)  # a hostile file has no offsets at all
@@ -88,9 +104,8 @@ class Strings:
         return str(self._text[self._ends[index] : self._ends[index + 1]], "utf-8")
 
     def some(self, indices: Iterable[int]) -> list[str]:
-        """Return several strings."""
-        text, ends = self._text, self._ends
-        return [str(text[ends[index] : ends[index + 1]], "utf-8") for index in indices]
+        """Return several strings; those of answers come again, and are kept."""
+        return list(map(self._decoded.__getitem__, indices))
 
     def encoded(self, index: int) -> bytes:
         """Return a string's UTF-8."""
@@ -162,7 +177,9 @@ class Contents:
 
     def column(self, row: int, as_history: bool) -> FloatArray:
         """Return an item's dequantized vector, float32 [d], as history or as candidate."""
-        return self.columns([row], as_history)[0]
+        name = "item_in" if as_history and not self.model["shared"] else "item_out"
+        vector: FloatArray = self.external[f"{name}.i8"][:, row] * self.external[f"{name}.scale"][row : row + 1]
+        return vector
 
     def columns(self, rows: Sequence[int], as_history: bool) -> FloatArray:
         """Return items' dequantized vectors, float32 [n, d], as history or as candidates."""

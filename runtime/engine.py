@@ -23,13 +23,19 @@ REPEAT_INPUTS = ["repeat_memory", "repeat_rows"]  # of a graph with repeat recen
 OUTPUTS = ["items", "scores", "state_out", "user"]
 
 
+NO_VECTORS: FloatArray = np.zeros(0, np.float32)
+
+
 class Answer(NamedTuple):
-    """What the graph returns: ``items`` int64 and ``scores`` float32 [B, k], ``state`` [B, K, d], ``user`` [B, d]."""
+    """What the graph returns: ``items`` int64 and ``scores`` float32 [B, k], ``state`` [B, K, d], ``user`` [B, d].
+
+    The last two are empty where they were not asked for.
+    """
 
     items: RowArray
     scores: FloatArray
-    state: FloatArray
-    user: FloatArray
+    state: FloatArray = NO_VECTORS
+    user: FloatArray = NO_VECTORS
 
 
 def open_graph(
@@ -138,6 +144,7 @@ class Ranker:
         exclude: RowArray | None = None,
         offset: FloatArray | None = None,
         memory: tuple[RowArray, FloatArray] | None = None,
+        vectors: bool = True,
     ) -> Answer:
         """Run the graph once.
 
@@ -149,6 +156,7 @@ class Ranker:
             offset: float32 [B or 1, N + 1] added to the scores; -inf never returns a row.
             memory: int64 [M] rows and float32 [R, M] what is left of them before ``history``, as ``RepeatMemory``
                 recalls it; for a model with repeat recencies.
+            vectors: Whether the answer's ``state`` and ``user`` are wanted.
         """
         if state is None:
             state = np.broadcast_to(self.no_state, (len(history), *self.no_state.shape))
@@ -159,4 +167,4 @@ class Ranker:
             feed["score_offset"] = offset
         if memory is not None and memory[0].size:
             feed |= {"repeat_rows": memory[0][None], "repeat_memory": memory[1][None]}
-        return Answer(*run(self._bundle, GRAPH, self._session, OUTPUTS, feed))
+        return Answer(*run(self._bundle, GRAPH, self._session, OUTPUTS if vectors else OUTPUTS[:2], feed))

@@ -16,7 +16,8 @@ from edgerec.runtime.ranking import Pool, Request, added_scores, answer, positiv
 from edgerec.runtime.session import Session
 
 if TYPE_CHECKING:
-    from edgerec.runtime.recommender import Recommendation, Recommender
+    from edgerec.runtime.naming import Recommendation
+    from edgerec.runtime.recommender import Recommender
 
 AT_ONCE = 64  # histories per call
 

@@ -131,6 +131,9 @@ class Request(NamedTuple):
 
     def check(self) -> None:
         """Raise UsageError where the parts do not go together."""
+        plain = self.candidates is None and self.where is None and self.fresh is None
+        if plain and self.blend is None and self.diversity is None:
+            return  # as a rule
         for part, kind in ((self.blend, Blend), (self.fresh, Fresh), (self.diversity, Reranker)):
             if part is not None and not isinstance(part, kind):
                 raise UsageError(f"got {part!r}; expected a {kind.__name__}")
@@ -218,11 +221,12 @@ def best(
         pool, user = Pool(near.rows, near.scores), near.user
     else:
         offset = None if base is None else base[None]
-        found = recommender.ranker.rank(NOBODY, min(size, n + 1), view.state[None], exclude, offset, memory)
+        wanted, changed = min(size, n + 1), len(overlay) > 0
+        found = recommender.ranker.rank(NOBODY, wanted, view.state[None], exclude, offset, memory, vectors=changed)
         items, scores = found.items[0], found.scores[0]
         if items[-1] < 0:
             items, scores = items[items >= 0], scores[items >= 0]
-        pool, user = Pool(items, scores), found.user if len(overlay) and found.state.any() else None
+        pool, user = Pool(items, scores), found.user if changed and found.state.any() else None
     more = added + added_scores(recommender, overlay, user, view) if len(overlay) else added
     return with_added(overlay, pool, more, banned, size)
 
@@ -268,6 +272,8 @@ def as_scores(values: NDArray[np.float64], of: Blend | Fresh) -> FloatArray:
 
 def positive(value: int, name: str) -> int:
     """Return a whole number of at least 1, or refuse it by name."""
+    if type(value) is int and value > 0:
+        return value  # as a rule
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise UsageError(f"got {name} = {value!r}; expected a whole number of at least 1")
     return int(value)

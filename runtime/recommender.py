@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from edgerec.runtime.contents import Contents, read
 from edgerec.runtime.engine import Ranker, RowArray
 from edgerec.runtime.exact import best, column_cosines, row_products
 from edgerec.runtime.layout import FloatArray
+from edgerec.runtime.naming import Recommendation, named
 from edgerec.runtime.overlay import Overlay, identity, load_overlay
 from edgerec.runtime.ranking import Request, Wishes, answer, check_request, positive
 from edgerec.runtime.session import BLOCK, Session
@@ -33,14 +34,6 @@ if TYPE_CHECKING:
 Candidates = Sequence[str] | Mapping[str, Mapping[str, float]]
 TEXT_WEIGHT = 0.7  # of the search in an answer to a text: what is asked counts more than who asks
 ROWS_AT_ONCE = 64  # histories per call where every item's score is wanted
-
-
-class Recommendation(NamedTuple):
-    """An item with its title and what it was ranked by; scores compare within one answer only."""
-
-    item: str
-    title: str
-    score: float
 
 
 class Recommender:
@@ -376,6 +369,8 @@ class Recommender:
 
     def vector(self, row: int, as_history: bool) -> FloatArray:
         """Return an item's vector, float32 [d], as history or as candidate."""
+        if not self.overlay.places:
+            return self.contents.column(row, as_history)
         return self.vectors([row], as_history)[0]
 
     def item_id(self, row: int) -> str:
@@ -386,16 +381,8 @@ class Recommender:
 
     def named(self, rows: Sequence[int], scores: Sequence[float]) -> list[Recommendation]:
         """Return an answer with ids and titles."""
-        if self.overlay.places:
-            return [self._named(row, score) for row, score in zip(rows, scores, strict=True)]
-        places = [row - 1 for row in rows]
-        return list(map(Recommendation, self.contents.ids.some(places), self.contents.titles.some(places), scores))
+        return named(self.contents, self.overlay, rows, scores)
 
     def _best(self, scores: FloatArray, k: int) -> list[Recommendation]:
-        return [self._named(row, float(scores[row])) for row in best(scores, positive(k, "k"))]
-
-    def _named(self, row: int, score: float) -> Recommendation:
-        overlay = self.overlay
-        if (place := overlay.places.get(row)) is None:
-            return Recommendation(self.contents.ids[row - 1], self.contents.titles[row - 1], score)
-        return Recommendation(overlay.items[place].id, overlay.items[place].title, score)
+        rows = best(scores, positive(k, "k"))
+        return self.named(rows, [float(scores[row]) for row in rows])

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from edgerec.runtime.layout import FloatArray
 
+NO_ROWS = np.zeros(0, np.int64)
+
 
 class RepeatMemory:
     """A user's memories of items, one per recency; without recencies it stays empty.
@@ -66,9 +68,9 @@ class RepeatMemory:
         Returns:
             int64 [M] rows, each once, and float32 [R, M] their memories.
         """
-        rows = np.fromiter(self._left, np.int64, len(self._left))
         if not self._left:
-            return rows, np.zeros((len(self._decays), 0), np.float32)
+            return NO_ROWS, np.zeros((len(self._decays), 0), np.float32)
+        rows = np.fromiter(self._left, np.int64, len(self._left))
         left, events = zip(*self._left.values(), strict=True)
         ages = (self.events - np.array(events)).astype(np.float32)
         return rows, (np.concatenate(left).reshape(len(rows), -1) * self._decays ** ages[:, None]).T

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from edgerec.runtime.catalogue import Numbers
 from edgerec.runtime.explain import Explanation, explain
-from edgerec.runtime.recommender import Recommendation, Recommender
+from edgerec.runtime.naming import Recommendation
+from edgerec.runtime.recommender import Recommender
 from edgerec.runtime.serve_schema import (
     Answer,
     Asked,

@@ -26,7 +26,8 @@ from edgerec.runtime.layout import FloatArray
 from edgerec.runtime.repeat import RepeatMemory
 
 if TYPE_CHECKING:
-    from edgerec.runtime.recommender import Recommendation, Recommender
+    from edgerec.runtime.naming import Recommendation
+    from edgerec.runtime.recommender import Recommender
 
 SKIP_WEIGHT = 0.1  # of a fresh event: ten skips of an item are needed to undo having taken it
 BLOCK = 256  # events that are taken at once
@@ -245,7 +246,9 @@ class Session:
         powers = self.recommender.powers
         for start in range(0, len(rows), BLOCK):
             part = rows[start : start + BLOCK]
-            fresh = powers[:, BLOCK + 1 - len(part) :] @ self.recommender.vectors(part, as_history=True)
+            fresh: FloatArray = self.recommender.vector(part[0], as_history=True)  # as a rule, one event
+            if len(part) > 1:
+                fresh = powers[:, BLOCK + 1 - len(part) :] @ self.recommender.vectors(part, as_history=True)
             self.state = powers[:, BLOCK - len(part), None] * self.state + fresh
         self.memory.observe(rows)
         self.skipped.wait(len(rows))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgerec.bundle import Bundle
 from edgerec.errors import BundleError, require
 from edgerec.runtime.engine import open_graph, run
 from edgerec.runtime.layout import ENCODER, TOKENIZER, FloatArray
+from edgerec.runtime.wordpiece import WordPiece, word_piece
 
+Feed = dict[str, NDArray[np.int64]]
 BATCH = 32
 OUTPUTS = ["text_vector", "item_in", "item_out", "bias"]
 
@@ -77,31 +81,54 @@ class TextEncoder:
         tokenizer.no_padding()
         return tokenizer
 
+    @cached_property
+    def _word_piece(self) -> WordPiece | None:
+        return word_piece(self._tokenizer, self._max_tokens)
+
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of at least one text."""
         encoded = self.tokens(texts)
-        order = np.argsort([len(tokens) for tokens in encoded], kind="stable")  # like lengths together: little padding
-        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-        parts = [self._run([encoded[place] for place in batch]) for batch in batches]
+        if len(encoded) == 1:
+            return self._checked(self.run(feed_of(encoded)), 1)
+        order = np.argsort([*map(len, encoded)], kind="stable")  # like lengths together: little padding
+        batches = [order[start : start + BATCH].tolist() for start in range(0, len(order), BATCH)]
+        parts = [self.run(feed_of([encoded[place] for place in batch])) for batch in batches]
         back = np.argsort(order)
-        vectors = Vectors(*(np.concatenate(outputs)[back] for outputs in zip(*parts, strict=True)))
-        expected = [(len(texts), *array.shape[1:]) for array in Vectors.of_no_text(self._size)]
-        if (shapes := [array.shape for array in vectors]) != expected:
-            raise BundleError(
-                f"{self._bundle.path}: {ENCODER} gives {shapes} for {len(texts)} texts of a model of {self._size} "
-                f"dimensions; expected {expected}: export the bundle again"
-            )
-        return vectors
+        return self._checked([np.concatenate(outputs)[back] for outputs in zip(*parts, strict=True)], len(encoded))
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of texts, as many as the encoder reads."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        plain = self._word_piece
+        found = [None if plain is None else plain.ids(text) for text in texts]
+        if None in found:
+            rest = [place for place, ids in enumerate(found) if ids is None]
+            read = self._tokenizer.encode_batch_fast([texts[place] for place in rest])  # fast: without offsets
+            for place, encoding in zip(rest, read, strict=True):
+                found[place] = encoding.ids
+        return cast("list[list[int]]", found)
 
-    def _run(self, encoded: list[list[int]]) -> list[FloatArray]:
-        ids = np.zeros((len(encoded), max(1, *map(len, encoded))), np.int64)
-        mask = np.zeros_like(ids)
-        for line, tokens in enumerate(encoded):
-            ids[line, : len(tokens)] = tokens
-            mask[line, : len(tokens)] = 1
-        feed = {"input_ids": ids, "attention_mask": mask}
+    def run(self, feed: Feed) -> list[FloatArray]:
+        """Return what the graph makes of token ids, in the order of ``Vectors``."""
         return run(self._bundle, ENCODER, self._session, OUTPUTS, feed)
+
+    def _checked(self, arrays: list[FloatArray], count: int) -> Vectors:
+        """Return what the graph made of so many texts, if it has the shapes it should have."""
+        shapes, size = [array.shape for array in arrays], (count, self._size)
+        if shapes != [size, size, size, (count,)]:
+            raise BundleError(
+                f"{self._bundle.path}: {ENCODER} gives {shapes} for {count} texts of a model of {self._size} "
+                f"dimensions; expected {[size, size, size, (count,)]}: export the bundle again"
+            )
+        return Vectors(*arrays)
+
+
+def feed_of(encoded: Sequence[Sequence[int]]) -> Feed:
+    """Return the graph's inputs for the token ids of texts, int64 [B, L], padded to the longest."""
+    if len(encoded) == 1 and encoded[0]:
+        ids = np.array(encoded, np.int64)
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    lengths = np.array([*map(len, encoded)])
+    real = np.arange(max(1, *lengths)) < lengths[:, None]
+    ids = np.zeros(real.shape, np.int64)
+    ids[real] = [*chain.from_iterable(encoded)]
+    return {"input_ids": ids, "attention_mask": real.astype(np.int64)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgerec.benchmarks.environment import has_vnni
-from edgerec.benchmarks.million_items import D, best, compare, drawn, exact, integer, recall, table, two_limbs
+from edgerec.benchmarks.million_items import READ, D, best, compare, drawn, exact, integer, recall, table, two_limbs
 from edgerec.runtime.layout import LIMB
 
 
@@ -35,6 +35,7 @@ def test_two_limbs_sum_up_to_the_query() -> None:
 def test_rescoring_everything_loses_nothing_but_rounding_and_fewer_lose_more(items: np.ndarray) -> None:
     rows = {row["name"]: row for row in compare(items, items[:5], 2, 0)}
     assert rows["fp32"]["recall10"] == 1
+    assert rows[READ]["recall10"] is None and rows[READ]["bytes"] == 2000 * D
     assert rows["binary + rescoring 10,000"]["recall10"] > 0.9 >= rows["binary + rescoring 100"]["recall10"]
     assert rows["INT8, exact"]["latency"]["n"] == 2
     result = {"rows": list(rows.values()), "items": 2000, "threads": 1}

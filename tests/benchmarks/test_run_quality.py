@@ -29,7 +29,10 @@ def test_absent_data_are_passed_over_and_the_rest_is_run(tmp_path: Path, monkeyp
     asked = [command[command.index("evaluate") + 1 : command.index("--study")] for command in commands]
     found = {"ml-100k": "ml-100k", "completejourney": "completejourney"}
     found["onlineretail"] = str(tmp_path / "data" / "onlineretail")
-    assert asked == [[found[one.data], "--split", one.split] for one in PLANNED if one.data in found]
+    planned = [one for one in PLANNED if one.data in found]
+    assert asked == [[found[one.data], "--split", one.split, "--part", one.part] for one in planned]
+    studies = [Path(command[command.index("--study") + 1]).name for command in commands]
+    assert studies == [one.study for one in planned] and studies.count("quality-ml-100k") > 1
     assert [command for command in commands if "--run" in command] == commands[:1]
     commands.clear()
     CliRunner().invoke(main, ["--only", "completejourney", "--seeds", "2"], catch_exceptions=False)

@@ -19,7 +19,6 @@ from onnx.version_converter import convert_version
 
 import pytest
 
-from edgerec.benchmarks.environment import has_vnni, read_cpuinfo
 from edgerec.errors import UsageError
 from edgerec.export import PRECISIONS
 from edgerec.export.limits import LIMITS
@@ -229,34 +228,6 @@ def test_int8_storage_rounds_by_column_and_row_and_keeps_the_original_where_it_i
 def test_numbers_beyond_float16_are_refused(graph: bytes) -> None:
     with pytest.raises(UsageError, match="beyond float16"):
         stored_in_half(changed(graph, lambda name, array: array * 1e6 if array.ndim == 2 else array))
-
-
-def product(limit: int) -> bytes:
-    """Return a product of 64 activations with a column of weights of one size."""
-    text = """<ir_version: 8, opset_import: ["": 17]>
-    g (uint8[1, 64] x) => (int32[1, 16] y) <int8[1] w = {1}> { y = MatMulInteger(x, w) }"""
-    model = parser.parse_model(text)
-    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((64, 16), limit, np.int8), "w"))
-    return model.SerializeToString()
-
-
-def sums(graph: bytes) -> int:
-    """Return what activations of 255 sum up to."""
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    return int(session.run(None, {"x": np.full((1, 64), 255, np.uint8)})[0][0, 0])
-
-
-def test_full_range_weights_are_known_to_saturate_and_those_of_seven_bits_not() -> None:
-    assert saturates(product(127)) and saturates(product(-128))
-    assert not saturates(product(64))
-    assert sums(product(64)) == 64 * 255 * 64  # on any CPU
-
-
-def test_full_range_weights_do_saturate_on_a_cpu_without_vnni() -> None:
-    found, exact = sums(product(127)), 64 * 255 * 127
-    if has_vnni(read_cpuinfo()) is not False or found == exact:
-        pytest.skip(f"this CPU does not saturate: it sums {found}, exactly {exact}")
-    assert found < exact
 
 
 def test_unsigned_activations_beside_full_range_weights_are_found_between_dequantizers() -> None:

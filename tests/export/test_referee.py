@@ -115,6 +115,7 @@ def test_a_candidate_that_ruins_the_text_is_refused_for_what_was_measured(
         return made.SerializeToString()
 
     monkeypatch.setitem(CANDIDATES, "int8-weights", Candidate(ruined))
+    monkeypatch.setitem(LIMITS, "int8-weights", LIMITS["int8-weights"]._replace(text_distance=2.0))
     report = quantize(source, model, tmp_path / "x.edgerec", "--candidates", "int8-weights")
     assert report["chosen"] == "fp32"
     row = report["rows"][1]
@@ -135,6 +136,11 @@ def test_a_candidate_that_cannot_be_made_or_answers_wrongly_is_told_apart_withou
     reasons = {row["name"]: row["reasons"] for row in report["rows"]}
     assert reasons["int8-static"] == ["no such thing"]
     assert "goldens fail here" in reasons["int8-dynamic"][0] and "tmp" not in reasons["int8-dynamic"][0]
+
+
+def test_a_folder_without_quantizers_is_no_trained_one(source: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no quantizers; expected a folder that `edgerec qat` wrote"):
+        run("quantize", model, "--data", source, "--out", tmp_path / "x.edgerec", "--qat", model)
 
 
 def test_ranks_that_depend_on_how_bytes_are_multiplied_refuse_the_first_choice(
