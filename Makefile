@@ -25,6 +25,7 @@ slow: setup
 bench: setup
 	$(VENV)/bin/python -m edgerec.benchmarks.run_bench $(BENCH)
 	$(VENV)/bin/python -m edgerec.benchmarks.documents docs/benchmarking.md
+	-$(VENV)/bin/python -m edgerec.benchmarks.screenshot benchmarks/results/bench-ml-100k.json docs/bench
 
 # what the peers of make bench run in: BENCH='--peers .venv-bench-peers/bin/python --peer-models DIR'
 bench-peers: .venv-bench-peers/.installed

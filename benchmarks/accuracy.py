@@ -72,7 +72,8 @@ def accuracy_rows(
         data: What the inputs came from, if they came from a data set.
     """
     references: dict[tuple[Path, str], list[list[str]]] = {}
-    first_search = next((row["answers"] for row in answered if row["kind"] == "search" and "answers" in row), None)
+    searched = (row for row in answered if row["kind"] == "search" and row["device"] != "harness")
+    first_search = next((row["answers"] for row in searched if "answers" in row), None)
     replayed = {path: goldens(path) for path in {*bundles.values()}}
     rows = []
     for one in answered:

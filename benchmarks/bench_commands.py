@@ -105,6 +105,7 @@ def passed_on(ctx: click.Context) -> list[str]:
 @click.option("--seconds", type=float, default=3.0, show_default=True, help="Of each run of two bundles.")
 @click.option("--rounds", type=click.IntRange(3), default=7, show_default=True, help="Of two bundles.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of two bundles.")
+@click.option("--out", type=FILE, help="File for the comparison as JSON; its table goes beside it as Markdown.")
 @json_option
 def compare(
     a: Path,
@@ -114,6 +115,7 @@ def compare(
     seconds: float,
     rounds: int,
     threads: int,
+    out: Path | None,
     as_json: bool,
 ) -> None:
     """Compare two results, or measure two bundles in interleaved pairs; B over A."""
@@ -121,6 +123,7 @@ def compare(
     from edgerec.benchmarks.bench import side_by_side
     from edgerec.benchmarks.schema import read
     from edgerec.errors import UsageError
+    from edgerec.files import write_result
 
     if (a.suffix == ".json") != (b.suffix == ".json"):
         raise UsageError(f"got {a} and {b}; expected two results or two bundles")
@@ -128,12 +131,15 @@ def compare(
         rows = comparing.pairs(read(a), read(b))
     else:
         rows = side_by_side(a, b, kinds, seconds, rounds, threads, lambda line: click.echo(line, err=True))
+    found = comparing.record(a, b, rows, limit)
     click.echo(comparing.markdown(rows))
-    stopped = [] if limit is None else comparing.slower(rows, limit)
+    if out:
+        write_result(out, found, comparing.report(found))
+        click.echo(f"wrote {out} and {out.with_suffix('.md')}", err=True)
     if as_json:
-        click.echo(json.dumps({"rows": rows, "limit": limit, "passes": not stopped}))
-    if stopped:
-        click.echo(f"{len(stopped)} of {len(rows)} cells are lost, or slower by more than {limit:.0%}", err=True)
+        click.echo(json.dumps(found))
+    if not found["passes"]:
+        click.echo(f"{found['stopped']} of {len(rows)} cells are lost, or slower by more than {limit:.0%}", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.percentiles import ratio_of_medians, verdict
 from edgerec.benchmarks.tables import table
+from edgerec.files import sha256
 
 Key = tuple[str, str, str, int | None]
 
@@ -58,11 +61,31 @@ def slower(rows: Sequence[Mapping[str, Any]], limit: float) -> list[Mapping[str,
     return [row for row in rows if row["lost"] or (row["ratio"] is not None and row["low"] > 1 + limit)]
 
 
+def record(a: Path, b: Path, rows: Sequence[Mapping[str, Any]], limit: float | None) -> dict[str, Any]:
+    """Return a comparison as it is kept: of what, where, and what it shows."""
+    sides = {side: {"file": path.name, "sha256": sha256(path)} for side, path in (("a", a), ("b", b))}
+    stopped = [] if limit is None else slower(rows, limit)
+    return {
+        "schema": "edgerec-compare-1", "environment": environment(), **sides,
+        "rows": rows, "limit": limit, "passes": not stopped, "stopped": len(stopped),
+    }  # fmt: skip
+
+
+def report(found: Mapping[str, Any]) -> str:
+    """Return a comparison as Markdown: what was compared, and a table."""
+    ran, sides = found["environment"], [f"{found[side]['file']} ({found[side]['sha256'][:12]})" for side in "ab"]
+    loads = ", ".join(f"{load:.1f}" for load in ran["load_average"] or []) or "unknown"
+    where = f"{ran['cpu']}, onnxruntime {ran['packages']['onnxruntime']}; load average {loads}."
+    return f"A is {sides[0]}, B is {sides[1]}. {where}\n\n{markdown(found['rows'])}\n"
+
+
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as a table."""
+    """Return the rows as a table; two subjects of one result have no name in common, so there is none."""
     lines = []
     for row in rows:
         interval = "-" if row["ratio"] is None else f"{row['ratio']:.3f} ({row['low']:.3f}, {row['high']:.3f})"
         unstable = f"; unstable: {', '.join(row['unstable'])}" if row.get("unstable") else ""
         lines.append([row["subject"], row["kind"], row["scenario"], interval, row["shows"] + unstable])
-    return table(("subject", "request", "scenario", "B / A at p50 (95%)", "shows"), lines)
+    header = ("subject", "request", "scenario", "B / A at p50 (95%)", "shows")
+    named = 0 if any(row["subject"] for row in rows) else 1
+    return table(header[named:], [line[named:] for line in lines])

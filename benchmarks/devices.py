@@ -9,6 +9,8 @@ from pathlib import Path
 
 from edgerec.benchmarks import jetson
 from edgerec.benchmarks.adapters import KINDS, Empty
+from edgerec.benchmarks.cuda_subject import KINDS as CUDA_KINDS
+from edgerec.benchmarks.cuda_subject import CudaSubject
 from edgerec.benchmarks.harness import Target
 from edgerec.benchmarks.web_subject import ENGINES as WEB_ENGINES
 from edgerec.benchmarks.web_subject import KINDS as WEB_KINDS
@@ -19,11 +21,11 @@ from edgerec.errors import UsageError
 BUNDLE_DEVICES = {
     "cpu-ort": "edgerec.benchmarks.subjects:BundleSubject",
     "openvino": "edgerec.export.openvino_subject:OpenvinoSubject",  # named, not imported, as torch's below
+    "cuda-ort": f"{CudaSubject.__module__}:{CudaSubject.__name__}",
 }
 TORCH = "edgerec.export.torch_subject:TorchSubject"  # named, not imported: torch belongs into that cell's process alone
 TORCH_DEVICES = {"cpu-torch": "cpu", "cuda-torch": "cuda"}
 MISSING = {
-    "cuda-ort": "this version opens bundles on onnxruntime's CPU provider only",
     "tensorrt": "this benchmark drives no engine yet; trtexec times what `edgerec export --target tensorrt` makes",
 }
 WEB = "web"  # headless Chromium
@@ -73,7 +75,8 @@ def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int) -> 
         return [Target(name, device, "", kinds, {"threads": threads}, path, missing=MISSING[device])]
     if device in BUNDLE_DEVICES:
         options = {"bundle": str(path), "threads": threads}
-        return [Target(name, device, BUNDLE_DEVICES[device], kinds, options, path, precision(path))]
+        own = tuple(kind for kind in kinds if device != "cuda-ort" or kind in CUDA_KINDS)
+        return [Target(name, device, BUNDLE_DEVICES[device], own, options, path, precision(path))]
     found = []
     if device == WEB:
         where = f"{WebSubject.__module__}:{WebSubject.__name__}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Okabe & Ito (2008), told apart by colour-blind readers; black is left out, so that they show on dark ground too
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442")
+# Okabe & Ito (2008), told apart by colour-blind readers; without black and yellow, so that they show on dark and white
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4")  # of another number than the colours, so that a pair returns late only
 
 STYLE = """
@@ -36,9 +36,9 @@ const add = (parent, name, attributes, text) => {
   if (text !== undefined) node.textContent = text;
   return node;
 };
-// nice numbers between two positive ones: 1, 2, 5 times powers of ten, more of them where the range is narrow
+// nice numbers between two positive ones: 1, 2, 5 (or 1, 3) times powers of ten, more of them where the range is narrow
 const ticks = (low, high) => {
-  const found = [], steps = high / low > 300 ? [1] : high / low > 3 ? [1, 2, 5] : null;
+  const found = [], wide = high / low, steps = wide > 1e4 ? [1] : wide > 300 ? [1, 3] : wide > 3 ? [1, 2, 5] : null;
   if (!steps) {
     const step = Math.pow(10, Math.floor(Math.log10((high - low) / 3)));
     for (let v = Math.ceil(low / step) * step; v <= high; v += step) found.push(+v.toPrecision(6));

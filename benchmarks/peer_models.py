@@ -1,10 +1,12 @@
-"""What the peers of ``bench`` run on, made of one encoder: ``python benchmarks/peer_models.py ENCODER CATALOGUE OUT``.
+"""What the peers of ``bench`` run on: ``python -m edgerec.benchmarks.peer_models DATA OUT``.
 
-ENCODER is a local folder of MiniLM-L6, CATALOGUE a JSON object of ``ids`` and ``texts``. Into OUT go
+DATA is a data set, by name or folder, whose catalogue the peers have; the encoder is MiniLM-L6. Into OUT go
 
-    minilm-int8/   optimum's export and its dynamic INT8 quantization for AVX2, with tokenizer.json
+    minilm/        the encoder itself
+    minilm-fp32/   optimum's export, with its tokenizer
+    minilm-int8/   its dynamic INT8 quantization for AVX2, with its tokenizer
     model2vec/     what model2vec distils from the same encoder (where it is installed; 256 dimensions, its default)
-    catalogue.json
+    catalogue.json    the ids and texts of DATA
 
 Each in its package's own way and with its defaults, as a user of it would. Needs optimum-onnx, model2vec[distill].
 """
@@ -16,17 +18,38 @@ import shutil
 import sys
 from pathlib import Path
 
+from edgerec.data import load
+from edgerec.files import write_json
+from edgerec.sources import fetch
+
+
+def minilm(encoder: Path, out: Path) -> None:
+    """Copy an encoder."""
+    shutil.copytree(encoder, out)
+
+
+def minilm_fp32(encoder: Path, out: Path) -> None:
+    """Export an encoder with optimum."""
+    from optimum.onnxruntime import ORTModelForFeatureExtraction
+
+    ORTModelForFeatureExtraction.from_pretrained(encoder, export=True).save_pretrained(out)
+    copy_tokenizer(encoder, out)
+
 
 def minilm_int8(encoder: Path, out: Path) -> None:
-    """Export and quantize an encoder with optimum."""
-    from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTQuantizer
+    """Quantize the exported encoder with optimum."""
+    from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
-    plain = out.with_name("minilm-fp32")
-    ORTModelForFeatureExtraction.from_pretrained(encoder, export=True).save_pretrained(plain)
-    quantizer = ORTQuantizer.from_pretrained(plain, file_name="model.onnx")
+    quantizer = ORTQuantizer.from_pretrained(out.with_name("minilm-fp32"), file_name="model.onnx")
     quantizer.quantize(AutoQuantizationConfig.avx2(is_static=False, per_channel=False), out)
-    shutil.copy(encoder / "tokenizer.json", out)
+    copy_tokenizer(encoder, out)
+
+
+def copy_tokenizer(encoder: Path, out: Path) -> None:
+    """Copy an encoder's tokenizer."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(encoder / name, out)
 
 
 def model2vec(encoder: Path, out: Path) -> None:
@@ -36,11 +59,20 @@ def model2vec(encoder: Path, out: Path) -> None:
     distill(str(encoder)).save_pretrained(out)
 
 
-def main(encoder: Path, catalogue: Path, out: Path) -> None:
+PARTS = (
+    ("minilm", minilm, "shutil"),
+    ("minilm-fp32", minilm_fp32, "optimum"),
+    ("minilm-int8", minilm_int8, "optimum"),
+    ("model2vec", model2vec, "model2vec"),
+)
+
+
+def main(source: str, out: Path) -> None:
     """Make what is not there yet."""
+    data, encoder = load(source), fetch("minilm-l6")
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copy(catalogue, out / "catalogue.json")
-    for name, make, package in (("minilm-int8", minilm_int8, "optimum"), ("model2vec", model2vec, "model2vec")):
+    write_json(out / "catalogue.json", {"ids": data.item_ids, "texts": data.texts})
+    for name, make, package in PARTS:
         if importlib.util.find_spec(package) is None:
             sys.stderr.write(f"{package} is not installed here; {name} is left out\n")
         elif not (out / name).exists():
@@ -48,4 +80,4 @@ def main(encoder: Path, catalogue: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))
+    main(sys.argv[1], Path(sys.argv[2]))

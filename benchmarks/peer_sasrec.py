@@ -8,8 +8,8 @@
 Model, loss and training are RecTools' own: two blocks, four heads, Adam at 1e-3, full softmax where it fits. CANDIDATES
 come in the order of what they cost, and the last is RecTools' default. Each is trained until its NDCG@10 on the
 validation requests has not risen for PATIENCE rounds, and keeps its best round; the candidate that is best there writes
-the runs. The test qrels are never read. All files are whole after every candidate, and peer.json says how many of how
-many were tried: start again to go on with the rest.
+the runs and is kept in model.pkl, as RecTools saves it. The test qrels are never read. All files are whole after every
+candidate, and peer.json says how many of how many were tried: start again to go on with the rest.
 """
 
 from __future__ import annotations
@@ -130,17 +130,17 @@ def fill(items: list[str], seen: list[str], task: Task) -> list[str]:
     return items[:places]
 
 
-def fit(settings: dict[str, Any], task: Task, seed: int) -> tuple[Any, dict[str, Any]]:
+def fit(settings: dict[str, Any], task: Task, seed: int, rounds: int) -> tuple[Any, dict[str, Any]]:
     """Train one candidate and return it at its best round on validation, with what was measured."""
     from lightning_fabric import seed_everything
     from rectools.models import SASRecModel
 
     seed_everything(seed, verbose=False)
     start, training = time.process_time(), dataset(task.train)
-    model = SASRecModel(**settings)
     epochs = max(1, round(ROUND / math.ceil(len(task.train) / settings["batch_size"])))
+    model = SASRecModel(**settings, epochs=epochs * rounds)  # a model that had more than these cannot be loaded
     best, best_round, state = -1.0, 0, {}
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, rounds + 1):
         model.fit_partial(training, min_epochs=epochs, max_epochs=epochs)
         reached = ndcg(recommend(model, task.validation, task), task.relevant)
         spent = time.process_time() - start
@@ -175,13 +175,13 @@ def write_run(path: Path, ranked: Histories) -> None:
         for user, items in ranked.items()
         for place, item in enumerate(items, start=1)
     ]
-    write(path, "".join(lines))
+    write(path, "".join(lines).encode())
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(text.encode())
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 
@@ -191,25 +191,27 @@ def earlier(path: Path, same: dict[str, Any]) -> list[dict[str, Any]]:
     return report["tried"] if same.items() <= report.items() else []
 
 
-def run(requests: Path, out: Path, seed: int) -> dict[str, Any]:
-    """Try the candidates and leave the best one's runs and peer.json in ``out``; return the best."""
+def run(requests: Path, out: Path, seed: int, candidates: int, rounds: int) -> dict[str, Any]:
+    """Try the first candidates and leave the best one's runs, model and peer.json in ``out``; return the best."""
     task = read_task(requests)
     out.mkdir(parents=True, exist_ok=True)
     versions = {name: version(name) for name in ("rectools", "torch", "pytorch-lightning")}
     about = {"peer": "SASRec (RecTools)", "requests": task.meta["requests"], "seed": seed, "versions": versions}
-    candidates, tried = grid(task), earlier(out / "peer.json", about)
-    for number, settings in enumerate(candidates, start=1):
+    about["rounds"] = rounds
+    chosen_from, tried = grid(task)[:candidates], earlier(out / "peer.json", about)
+    for number, settings in enumerate(chosen_from, start=1):
         if any(settings.items() <= one.items() for one in tried):
             continue
-        log.info("candidate %d of %d: %s", number, len(candidates), settings)
-        model, measured = fit(settings, task, seed)
+        log.info("candidate %d of %d: %s", number, len(chosen_from), settings)
+        model, measured = fit(settings, task, seed, rounds)
         tried.append(measured)
         chosen = max(tried, key=score)
         if chosen is measured:
             for name in ("validation", "test"):
                 write_run(out / f"{name}.run", recommend(model, getattr(task, name), task))
-        report = {**about, "candidates": len(candidates), "chosen": chosen, "tried": tried}
-        write(out / "peer.json", json.dumps(report, indent=2) + "\n")
+            write(out / "model.pkl", model.dumps())
+        report = {**about, "candidates": len(chosen_from), "chosen": chosen, "tried": tried}
+        write(out / "peer.json", (json.dumps(report, indent=2) + "\n").encode())
     return max(tried, key=score)
 
 
@@ -222,15 +224,21 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("requests", type=Path, help="folder that `edgerec evaluate --requests` wrote")
-    parser.add_argument("out", type=Path, help="folder for validation.run, test.run and peer.json")
+    parser.add_argument("out", type=Path, help="folder for validation.run, test.run, model.pkl and peer.json")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--candidates", type=int, default=len(CANDIDATES), help="how many are tried, the cheapest first"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="the most rounds of one; few are enough for a latency"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|rectools|pydantic")
-    log.info("%s", json.dumps(run(arguments.requests, arguments.out, arguments.seed)))
+    log.info("%s", json.dumps(run(**vars(arguments))))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Peers for ``encode`` and ``search``: MiniLM-L6 in INT8, model2vec, and the indexes of usearch and faiss.
+"""Peers for texts: MiniLM-L6 in INT8, by sentence-transformers and fastembed; model2vec; usearch's and faiss's indexes.
 
-Each loads what ``peer_models.py`` made, in the way its documentation shows; for ``search``, the catalogue is encoded
-before the clock starts and asked exactly by numpy, unless ``index`` names usearch or faiss.
+Each loads what ``peer_models.py`` made, in the way its documentation shows. The catalogue's vectors are made once and
+kept beside the model, as an application keeps them. ``search`` asks them exactly by numpy, unless ``index`` names
+usearch or faiss; ``recommend`` asks for what is nearest to the mean of a history's vectors, less the history.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -18,39 +20,40 @@ from numpy.typing import NDArray
 
 K = 10
 BATCH = 32
+TOKENS = 256  # what the published MiniLM-L6 reads of a text, as its card says
 Vectors = NDArray[np.float32]
 
 
 class TextPeer:
-    """What both encoders share; a subclass sets ``vectors``.
+    """What the encoders share; a subclass names its ``home`` in the folder and sets ``vectors``.
 
     Args:
-        kind: "encode" or "search".
+        kind: "encode", "search" or "recommend".
         folder: What ``peer_models.py`` made.
-        threads: Of onnxruntime.
+        threads: Of the encoder.
         index: "exact", "usearch" or "faiss".
     """
 
-    name = ""
+    home = ""
     vectors: Callable[[Sequence[str]], Vectors]
 
     def __init__(self, kind: str, folder: str, threads: int = 1, index: str = "exact") -> None:
-        self.folder, self.threads = Path(folder), int(threads)
+        self.kind, self.folder, self.threads = kind, Path(folder), int(threads)
         self.index, self.run_one = index, getattr(self, kind)
-        self.kind = kind
 
     def load(self) -> None:
         """Load the encoder."""
         raise NotImplementedError
 
     def prepare(self) -> None:
-        """Load the encoder and, for search, encode the catalogue and fill the index."""
+        """Load the encoder and, unless it only encodes, the catalogue; fill the index."""
         self.load()
-        if self.kind == "search":
-            catalogue = json.loads((self.folder / "catalogue.json").read_text("utf-8"))
-            self.ids, texts = catalogue["ids"], catalogue["texts"]
-            parts = [self.vectors(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
-            self.nearest = INDEXES[self.index](np.concatenate(parts))
+        if self.kind != "encode":
+            catalogue = (self.folder / "catalogue.json").read_bytes()
+            self.ids = json.loads(catalogue)["ids"]
+            self.row_of = {item: row for row, item in enumerate(self.ids)}
+            self.items = self._kept(catalogue)
+            self.nearest = INDEXES[self.index](self.items)
 
     def close(self) -> None:
         """Nothing is held outside the process."""
@@ -63,9 +66,29 @@ class TextPeer:
         """Return the items whose text is nearest."""
         return [self.ids[row] for row in self.nearest(self.encode(query))]
 
+    def recommend(self, history: Sequence[str]) -> list[str]:
+        """Return the items nearest to the mean of a history's, less those."""
+        rows = [self.row_of[item] for item in history]
+        scores = self.items @ self.items[rows].mean(0)
+        scores[rows] = -np.inf
+        return [self.ids[row] for row in best(scores)]
+
+    def _kept(self, catalogue: bytes) -> Vectors:
+        path = self.folder / self.home / f"items-{hashlib.sha256(catalogue).hexdigest()[:12]}.npy"
+        if not path.exists():
+            texts = json.loads(catalogue)["texts"]
+            parts = [self.vectors(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
+            temporary = path.with_name(f"{path.stem}.tmp.npy")
+            np.save(temporary, np.concatenate(parts))
+            temporary.replace(path)
+        kept: Vectors = np.load(path)
+        return kept
+
 
 class MiniLM(TextPeer):
     """optimum's INT8 file on onnxruntime, mean-pooled and normalised as sentence-transformers does."""
+
+    home = "minilm-int8"
 
     def load(self) -> None:
         """Open graph and tokenizer."""
@@ -74,12 +97,12 @@ class MiniLM(TextPeer):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        home = self.folder / "minilm-int8"
+        home = self.folder / self.home
         graph = next(home.glob("*.onnx"))
         self.session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self.inputs = {node.name for node in self.session.get_inputs()}
         self.tokenizer = tokenizers.Tokenizer.from_file(str(home / "tokenizer.json"))
-        self.tokenizer.enable_truncation(256)
+        self.tokenizer.enable_truncation(TOKENS)
         self.tokenizer.enable_padding()
         self.vectors = self._vectors
 
@@ -97,27 +120,68 @@ class MiniLM(TextPeer):
         return vectors
 
 
+class SentenceTransformers(TextPeer):
+    """The same encoder in torch, mean-pooled and normalised."""
+
+    home = "minilm"
+
+    def load(self) -> None:
+        """Load the folder."""
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        torch.set_num_threads(self.threads)
+        model = SentenceTransformer(str(self.folder / self.home), device="cpu")
+        model.max_seq_length = TOKENS
+        self.vectors = lambda texts: model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+
+
+class FastEmbed(TextPeer):
+    """The same encoder in float32 on onnxruntime, a custom model of fastembed."""
+
+    home = "minilm-fp32"
+
+    def load(self) -> None:
+        """Open graph and tokenizer."""
+        from fastembed import TextEmbedding
+        from fastembed.common.model_description import ModelSource, PoolingType
+
+        home, name = self.folder / self.home, "own/minilm"
+        TextEmbedding.add_custom_model(
+            model=name,
+            pooling=PoolingType.MEAN,
+            normalization=True,
+            sources=ModelSource(hf=name),
+            dim=json.loads((home / "config.json").read_text("utf-8"))["hidden_size"],
+            model_file="model.onnx",
+        )
+        model = TextEmbedding(name, specific_model_path=str(home), threads=self.threads)
+        self.vectors = lambda texts: np.array(list(model.embed(list(texts))), np.float32)
+
+
 class Model2Vec(TextPeer):
     """model2vec's static vectors."""
+
+    home = "model2vec"
 
     def load(self) -> None:
         """Load the folder."""
         from model2vec import StaticModel
 
-        model = StaticModel.from_pretrained(str(self.folder / "model2vec"), normalize=True)
+        model = StaticModel.from_pretrained(str(self.folder / self.home), normalize=True)
         self.vectors = lambda texts: model.encode(list(texts), use_multiprocessing=False).astype(np.float32)
+
+
+def best(scores: Vectors) -> list[int]:
+    """Return the rows of the highest scores, best first."""
+    chosen = np.argpartition(-scores, K)[:K]
+    rows: list[int] = chosen[np.argsort(-scores[chosen], kind="stable")].tolist()
+    return rows
 
 
 def exact(vectors: Vectors) -> Callable[[Vectors], Sequence[int]]:
     """Return a search by numpy over all vectors."""
-
-    def nearest(query: Vectors) -> Sequence[int]:
-        scores = vectors @ query
-        best = np.argpartition(-scores, K)[:K]
-        rows: list[int] = best[np.argsort(-scores[best], kind="stable")].tolist()
-        return rows
-
-    return nearest
+    return lambda query: best(vectors @ query)
 
 
 def usearch(vectors: Vectors) -> Callable[[Vectors], Sequence[int]]:
@@ -125,7 +189,7 @@ def usearch(vectors: Vectors) -> Callable[[Vectors], Sequence[int]]:
     from usearch.index import Index
 
     index = Index(ndim=vectors.shape[1], metric="cos", dtype="i8")
-    index.add(np.arange(len(vectors)), vectors)
+    index.add(np.arange(len(vectors)), vectors, threads=1)  # by several, it would be another graph each time
     return lambda query: index.search(query, K).keys.tolist()
 
 

@@ -1,14 +1,17 @@
-"""``make bench``: the measurements behind docs/benchmarking.md, under half an hour on two cores.
+r"""``make bench``: the measurements behind docs/benchmarking.md, under half an hour on two cores.
 
-    python -m edgerec.benchmarks.run_bench --study DIR --peers PYTHON --peer-models DIR
+    python -m edgerec.benchmarks.run_bench --study DIR --peers PYTHON --peer-models DIR \
+        --sasrec PYTHON --sasrec-model DIR
 
 DIR of the study holds ``tiny.edgerec``, ``static.edgerec`` and the folder ``tiny`` (a seed of ``make quality``). Peers
 are measured where an interpreter with their packages and the folder that ``peer_models.py`` made are named. Results go
-to ``benchmarks/results``, the report beside them.
+to ``benchmarks/results``, the report beside them. SASRec is what ``peer_sasrec.py`` left in a folder and
+``peer_sasrec_bench.py`` exported; its name says for how many epochs it was trained, so that a short training shows.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,11 +22,18 @@ import click
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PEERS = {
+    "MiniLM-L6 INT8 (optimum)": "MiniLM:encode",
     "MiniLM-L6 INT8 (optimum), exact": "MiniLM:search",
+    "MiniLM-L6 (sentence-transformers)": "SentenceTransformers:encode",
+    "MiniLM-L6 (sentence-transformers), exact": "SentenceTransformers:search",
+    "MiniLM-L6 (sentence-transformers), profile": "SentenceTransformers:recommend",
+    "MiniLM-L6 (fastembed)": "FastEmbed:encode",
+    "model2vec": "Model2Vec:encode",
     "model2vec, exact": "Model2Vec:search",
     "model2vec, usearch": "Model2Vec:search:index=usearch",
     "model2vec, faiss": "Model2Vec:search:index=faiss",
 }
+SASREC = {"RecTools": "Recommend", "torch": "Network", "onnxruntime": "OnnxRuntime"}
 
 
 def bench(name: str, arguments: Sequence[str], quick: bool) -> Path:
@@ -52,22 +62,44 @@ def peer_options(python: Path | None, models: Path | None) -> list[str]:
     return options
 
 
+def sasrec_options(python: Path | None, model: Path | None) -> list[str]:
+    """Return what names SASRec in its three ways, or nothing where it is not at hand."""
+    if python is None or model is None:
+        return []
+    epochs = json.loads((model / "peer.json").read_text("utf-8"))["chosen"]["epochs"]
+    file = Path(__file__).with_name("peer_sasrec_bench.py")
+    options = []
+    for name, place in SASREC.items():
+        options += ["--peer", f"SASRec ({epochs} epochs), {name}={python}:{file}:{place}:recommend:folder={model}"]
+    return options
+
+
 @click.command()
 @click.option("--study", type=click.Path(path_type=Path), default=ROOT / "build/quality/quality-ml-100k/seed-0")
 @click.option("--peers", type=click.Path(path_type=Path), help="Python of the peers' environment.")
 @click.option("--peer-models", type=click.Path(path_type=Path), help="What peer_models.py made.")
+@click.option("--sasrec", type=click.Path(path_type=Path), help="Python of SASRec's environment.")
+@click.option("--sasrec-model", type=click.Path(path_type=Path), help="What peer_sasrec.py made.")
 @click.option("--quick", is_flag=True, help="To see that everything runs; the numbers mean nothing.")
-def main(study: Path, peers: Path | None, peer_models: Path | None, quick: bool) -> None:
+def main(
+    study: Path,
+    peers: Path | None,
+    peer_models: Path | None,
+    sasrec: Path | None,
+    sasrec_model: Path | None,
+    quick: bool,
+) -> None:
     """Measure what the document shows."""
     tiny, static = (study / f"{name}.edgerec" for name in ("tiny", "static"))
     if not tiny.exists() or not static.exists():
         raise click.UsageError(
             f"{study} holds no tiny.edgerec and static.edgerec; make quality trains them, --study names them"
         )
-    kinds = ["--kind", "recommend", "--kind", "session", "--kind", "search"]
+    kinds = [f"--kind={name}" for name in ("recommend", "session", "search")]
     devices = [f"--device={name}" for name in ("cpu-ort", "openvino", "web", "cpu-torch")]
     devices += ["--model", str(study / "tiny")]
-    bench("bench-ml-100k", [str(tiny), str(static), *devices, *kinds, *peer_options(peers, peer_models)], quick)
+    others = [*peer_options(peers, peer_models), *sasrec_options(sasrec, sasrec_model)]
+    bench("bench-ml-100k", [str(tiny), str(static), *devices, *kinds, "--kind=encode", *others], quick)
     scenarios = [f"--scenario={name}" for name in ("single-stream", "multi-stream", "server", "offline")]
     bench("bench-ml-100k-scenarios", [str(tiny), *kinds, *scenarios], quick)
     lean = [sys.executable, "-m", "edgerec.benchmarks.lean", str(tiny), "--out", str(RESULTS / "lean-ml-100k.json")]

@@ -50,11 +50,11 @@ def card(result: Mapping[str, Any]) -> str:
     loads = [run["machine"]["foreign_cores"] for cell in result["cells"] for run in cell["runs"]]
     affinity = next((run["machine"]["affinity"] for cell in result["cells"] for run in cell["runs"]), None)
     plan, length = settings["plan"], inputs["recommend"]["length"]
+    load = f"{machine['load_average'][0]:.1f}" if machine["load_average"] else None
     return (
         f"{machine['cpu']}, {machine['platform']}, Python {machine['python']}, "
         f"onnxruntime {machine['packages']['onnxruntime']}; cores {affinity}, "
-        f"load {machine['load_average'][0] if machine['load_average'] else None}, "
-        f"other processes took {max(loads, default=0):.2f} cores at most. "
+        f"load {load}, other processes took {max(loads, default=0):.2f} cores at most. "
         f"{inputs['recommend']['n']} histories of {inputs['source']}, {length['p50']:g} events in the middle, "
         f"{length['most']:g} at most. Each cell ran in {settings['rounds']} processes, interleaved, for at least "
         f"{plan['seconds']:g} s and {plan['count']} queries each; figures are medians over processes. In brackets: "

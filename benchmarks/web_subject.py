@@ -18,11 +18,16 @@ BROWSERS = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "goo
 KINDS = ("recommend", "search")  # a session of the browser cannot be copied, and answers must depend on requests alone
 
 
+def browser() -> str | None:
+    """Return the path of this machine's Chromium, or None."""
+    return next((path for path in map(shutil.which, BROWSERS) if path), None)
+
+
 def no_browser() -> str | None:
     """Return what a machine lacks to answer in a browser, or None."""
     if not shutil.which("node"):
         return "node is not installed"
-    if not any(map(shutil.which, BROWSERS)):
+    if not browser():
         return "no Chromium is installed; CHROMIUM can name one"
     return None if (WEB / "dist" / "edgerec-web.js").exists() else "runtime/web is not built: run make web"
 

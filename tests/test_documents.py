@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgerec.benchmarks import compare
 from edgerec.benchmarks.documents import RESULTS, filled
 from edgerec.benchmarks.million_bundle import report as million_report
 from edgerec.benchmarks.schema import read
@@ -18,6 +19,7 @@ DOCUMENTS = sorted(
     path for path in (Path(__file__).parents[1] / "docs").glob("*.md") if "<!-- begin" in path.read_text("utf-8")
 )
 MEASURED = sorted(RESULTS.glob("bench-ml-100k*.json"))
+COMPARISONS = sorted(RESULTS.glob("compare-*.json"))
 STUDIES = sorted(RESULTS.glob("quality-*.json"))
 
 
@@ -35,6 +37,11 @@ def test_a_committed_measurement_is_whole_and_prints_its_table(path: Path) -> No
 @pytest.mark.parametrize("path", STUDIES, ids=[path.stem for path in STUDIES])
 def test_a_committed_report_is_its_results(path: Path) -> None:
     assert path.with_suffix(".md").read_text("utf-8") == report(json.loads(path.read_text("utf-8")))
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=[path.stem for path in COMPARISONS])
+def test_a_committed_comparison_is_its_results(path: Path) -> None:
+    assert path.with_suffix(".md").read_text("utf-8") == compare.report(json.loads(path.read_text("utf-8")))
 
 
 def test_the_numbers_of_security_are_their_results() -> None:

@@ -132,6 +132,23 @@ def test_a_gates_exit_code(tmp_path: Path) -> None:
     assert json.loads(said.stdout.splitlines()[-1])["passes"]
 
 
+def test_a_comparison_is_kept_with_what_was_compared(tmp_path: Path) -> None:
+    for name, level in (("a", 1.0), ("b", 1.2)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(result(x=level)))
+    paths = [str(tmp_path / f"{name}.json") for name in ("a", "b", "c")]
+    said = CliRunner().invoke(bench, ["compare", *paths[:2], "--fail-if-slower", "5%", "--out", paths[2], "--json"])
+    kept = json.loads(Path(paths[2]).read_text())
+    assert said.exit_code == 1 and kept == json.loads(said.stdout.splitlines()[-1]) and not kept["passes"]
+    assert kept["b"]["file"] == "b.json" and len(kept["b"]["sha256"]) == 64
+    assert "slower by" in (tmp_path / "c.md").read_text()
+
+
+def test_two_subjects_without_a_common_name_have_no_column_for_it() -> None:
+    rows = compare.subjects(result(a=1.0, b=1.2), "a", "b")
+    assert compare.markdown(rows).startswith("| request | scenario |")
+    assert compare.markdown(compare.pairs(result(a=1.0), result(a=1.0))).startswith("| subject | request |")
+
+
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({**result(a=1.0), "schema": "edgerec-bench-2"}))
     with pytest.raises(Exception, match="edgerec-bench-2.*expected one of edgerec-bench-1"):

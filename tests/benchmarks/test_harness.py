@@ -88,6 +88,17 @@ def test_a_subject_that_remembers_its_answers_is_caught(cost_again: int, passes:
     assert found["least"] <= found["faster"] == pytest.approx(1 - cost_again / 1000)
 
 
+def test_what_a_changed_length_costs_is_no_remembered_answer() -> None:
+    clock, lengths = Clock(), [0]
+
+    def ask(request: str) -> None:
+        clock.now += 1000 if len(request) == lengths[-1] else 2000
+        lengths.append(len(request))
+
+    found = repeats(ask, [f"{n}" * (1 + n % 3) for n in range(100, 160)], Watch(clock))
+    assert found["passes"] and found["faster"] == 0
+
+
 def test_the_empty_subject_measures_the_harness(tmp_path: Path) -> None:
     empty = Target("empty", "harness", "edgerec.benchmarks.adapters:Empty", ("recommend",))
     found = ran(tmp_path, [empty])

@@ -189,7 +189,7 @@ def test_the_peers_own_metric_and_files_agree_with_ours(data: Dataset, tmp_path:
         peer_sasrec.write_run(tmp_path / f"{name}.run", lists)
         if name == "validation":
             assert peer_sasrec.ndcg(lists, task.relevant) == pytest.approx(validation_ndcg(Draw(data), divided, 10))
-    peer_sasrec.write(tmp_path / "peer.json", json.dumps({"requests": task.meta["requests"]}))
+    peer_sasrec.write(tmp_path / "peer.json", json.dumps({"requests": task.meta["requests"]}).encode())
     for ours, read in zip(draw, read_peer(tmp_path, data, divided).rankings, strict=True):
         assert (ours == read).all()
 

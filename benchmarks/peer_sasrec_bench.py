@@ -1,0 +1,168 @@
+"""SASRec of RecTools as a peer of ``bench``: what ``peer_sasrec.py`` left in a folder, served in three ways.
+
+    .venv-peers/bin/python benchmarks/peer_sasrec.py requests runs/short --candidates 1 --rounds 2 # for a latency
+    .venv-peers/bin/python benchmarks/peer_sasrec_bench.py runs/short                              # writes sasrec.onnx
+
+    Recommend    RecTools' own ``recommend``, on a data set of one user made for each request
+    Network      its network called by torch on one history; the items' vectors are computed before the clock starts
+    OnnxRuntime  the same network as sasrec.onnx, where neither torch nor RecTools is loaded
+
+A history becomes a window of fixed length, padded on the left, as in training: its padding is attended to.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+K = 10
+GRAPH, ITEMS = "sasrec.onnx", "sasrec.json"
+
+
+def network(folder: Path) -> tuple[Any, list[str], int]:
+    """Return a network from windows int64 [1, L] to scores [n_items + 1], its item ids (padding first), and L."""
+    import torch
+    from rectools.models import SASRecModel
+
+    model = SASRecModel.load(folder / "model.pkl")
+    backbone = model.torch_model.eval().requires_grad_(False)
+    items = backbone.item_model.get_all_embeddings().clone()
+
+    class Scores(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = backbone
+            self.register_buffer("items", items)
+
+        def forward(self, window: torch.Tensor) -> torch.Tensor:
+            return self.items @ self.backbone.encode_sessions({"x": window}, self.items)[0, -1]
+
+    return Scores().eval(), model.data_preparator.item_id_map.external_ids.tolist(), model.session_max_len
+
+
+def export(folder: Path) -> None:
+    """Write a folder's network as ONNX, and its item ids."""
+    import torch
+
+    module, ids, length = network(folder)
+
+    class Places(torch.nn.Module):
+        def __init__(self, places: torch.Tensor) -> None:
+            super().__init__()
+            self.register_buffer("places", places)
+
+        def forward(self, items: torch.Tensor) -> torch.Tensor:
+            return items + self.places
+
+    window = torch.arange(1, length + 1)[None]
+    places = module.backbone.pos_encoding_layer(torch.zeros(1, length, module.items.shape[1]))
+    module.backbone.pos_encoding_layer = Places(places)  # tiled indices become a graph that onnxruntime refuses
+    torch.onnx.export(module, (window,), str(folder / GRAPH), input_names=["window"], dynamo=False)
+    (folder / ITEMS).write_text(json.dumps({"ids": ids, "window": length}), "utf-8")
+
+
+class Window:
+    """A network behind ids; a subclass sets ``ids``, ``length`` and ``scores`` in ``prepare``.
+
+    Args:
+        kind: "recommend".
+        folder: What ``peer_sasrec.py`` made.
+        threads: Of torch or onnxruntime.
+    """
+
+    ids: list[str]
+    length: int
+
+    def __init__(self, kind: str, folder: str, threads: int = 1) -> None:
+        self.kind, self.folder, self.threads = kind, Path(folder), int(threads)
+
+    def scores(self, window: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores after a window int64 [1, L], [n_items + 1]."""
+        raise NotImplementedError
+
+    def run_one(self, history: Sequence[str]) -> list[str]:
+        """Recommend after a whole history; what was seen is left out."""
+        seen = [self.row_of[item] for item in history if item in self.row_of]
+        window = np.zeros((1, self.length), np.int64)
+        kept = seen[-self.length :]
+        window[0, self.length - len(kept) :] = kept
+        scores = self.scores(window)
+        scores[[0, *seen]] = -np.inf
+        best = np.argpartition(-scores, K)[:K]
+        return [self.ids[row] for row in best[np.argsort(-scores[best], kind="stable")]]
+
+    def close(self) -> None:
+        """Nothing is held outside the process."""
+
+
+class Network(Window):
+    """The network, by torch."""
+
+    def prepare(self) -> None:
+        """Load the model."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        self.torch = torch
+        self.module, self.ids, self.length = network(self.folder)
+        self.row_of = {item: row for row, item in enumerate(self.ids)}
+
+    def scores(self, window: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores after a window."""
+        with self.torch.inference_mode():
+            found: NDArray[np.float32] = self.module(self.torch.from_numpy(window)).numpy()
+        return found
+
+
+class OnnxRuntime(Window):
+    """The exported network."""
+
+    def prepare(self) -> None:
+        """Open the graph."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        graph = str(self.folder / GRAPH)
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        stored = json.loads((self.folder / ITEMS).read_text("utf-8"))
+        self.ids, self.length = stored["ids"], stored["window"]
+        self.row_of = {item: row for row, item in enumerate(self.ids)}
+
+    def scores(self, window: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores after a window."""
+        found: NDArray[np.float32] = self.session.run(None, {"window": window})[0]
+        return found
+
+
+class Recommend(Window):
+    """RecTools' own way."""
+
+    def prepare(self) -> None:
+        """Load the model."""
+        import warnings
+
+        import torch
+        from rectools.models import SASRecModel
+
+        from edgerec.benchmarks.peer_sasrec import dataset
+
+        warnings.filterwarnings("ignore", module="pytorch_lightning|rectools|pydantic")
+        torch.set_num_threads(self.threads)
+        self.model, self.dataset = SASRecModel.load(self.folder / "model.pkl"), dataset
+
+    def run_one(self, history: Sequence[str]) -> list[str]:
+        """Recommend after a whole history; what was seen is left out."""
+        one = self.dataset({"user": list(history)})
+        found: list[str] = self.model.recommend(["user"], one, k=K, filter_viewed=True)["item_id"].tolist()
+        return found
+
+
+if __name__ == "__main__":
+    export(Path(sys.argv[1]))

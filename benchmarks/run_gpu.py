@@ -1,0 +1,107 @@
+"""The run on a GPU: latency by ``edgerec bench``, then encoding by batch size and its share of the card's roof.
+
+    python -m edgerec.benchmarks.run_gpu STUDENT BUNDLE OUT --data ml-100k
+
+STUDENT is the folder that BUNDLE was exported from. ``OUT/bench.json`` has torch, eager and compiled, and the bundle's
+encoder on onnxruntime's CUDA provider where onnxruntime-gpu is installed; ``OUT/sweep.json`` has what roofline.py
+found. Each has its tables beside it as Markdown. Without a GPU nothing is written, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgerec.benchmarks.environment import environment
+from edgerec.benchmarks.tables import table
+from edgerec.files import write_result
+
+DEVICES = ("cuda-torch", "cuda-ort")
+KINDS = ("recommend", "search", "encode")
+FOLDER = click.Path(exists=True, path_type=Path)
+
+
+def no_gpu() -> str | None:
+    """Return why there is nothing to measure, or None."""
+    import torch
+
+    return None if torch.cuda.is_available() else f"torch {torch.__version__} sees no CUDA device"
+
+
+def sweeps(student: Path, data: str, device: str, seconds: float) -> dict[str, Any]:
+    """Encode a catalogue's texts by batch size, eager and compiled."""
+    import torch
+
+    from edgerec.benchmarks.roofline import BATCHES, roof, sweep
+    from edgerec.data import load
+    from edgerec.distill.checkpoint import load as load_model
+    from edgerec.distill.student import load as load_student
+    from edgerec.distill.student import tokenise
+
+    encoder, tokenizer_json = load_student(load_model(student).encoder)
+    texts, rng = load(data).texts, torch.Generator().manual_seed(0)
+    batches = []
+    for size in BATCHES:
+        chosen = torch.randint(len(texts), (size,), generator=rng).tolist()
+        tokens = tokenise(tokenizer_json, [texts[row] for row in chosen], encoder.max_tokens)
+        batches.append((tokens["input_ids"], tokens["attention_mask"]))
+    limit = roof(device)
+    rows = [row for compiled in (False, True) for row in sweep(encoder, batches, device, limit, compiled, seconds)]
+    name = torch.cuda.get_device_name() if device == "cuda" else environment()["cpu"]
+    return {
+        "schema": "edgerec-sweep-1",
+        "device": name,
+        "environment": environment(),
+        "roof": limit._asdict(),
+        "rows": rows,
+    }
+
+
+def report(result: Mapping[str, Any]) -> str:
+    """Return a sweep as Markdown."""
+    limit = result["roof"]
+    head = ("mode", "texts", "tokens each", "p50 ms", "p90 ms", "texts/s", "share of the roof")
+    lines = [
+        [
+            row["mode"],
+            str(row["batch"]),
+            str(row["tokens"]),
+            *(f"{row['latency_ms'][name]['value']:.3g}" for name in ("p50", "p90")),
+            f"{row['texts_per_second']:.0f}",
+            f"{row['share_of_roof']:.1%}",
+        ]
+        for row in result["rows"]
+    ]
+    measured = f"{limit['peak'] / 1e12:.3g} TFLOP/s in float32, {limit['bandwidth'] / 1e9:.4g} GB/s"
+    return f"{result['device']}; measured at most: {measured}.\n\n{table(head, lines)}\n"
+
+
+@click.command()
+@click.argument("student", type=FOLDER)
+@click.argument("bundle", type=FOLDER)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="The data set whose histories and texts are asked.")
+@click.option("--seconds", default=3.0, show_default=True, help="Of each run and batch size.")
+def main(student: Path, bundle: Path, out: Path, data: str, seconds: float) -> None:
+    """Measure on this machine's GPU."""
+    if reason := no_gpu():
+        click.echo(f"not measured: {reason}", err=True)
+        raise SystemExit(1)
+    out.mkdir(parents=True, exist_ok=True)
+    options = [f"--device={name}" for name in DEVICES] + [f"--kind={kind}" for kind in KINDS]
+    options += ["--model", str(student), "--data", data, "--seconds", str(seconds), "--out", str(out / "bench.json")]
+    command = [sys.executable, "-m", "edgerec", "bench", "run", str(bundle), *options]
+    if (code := subprocess.run(command, check=False).returncode) not in (0, 1):  # 1: a cell failed, as the result says
+        raise click.ClickException(f"bench run ended with code {code}; the GPU was not measured")
+    result = sweeps(student, data, "cuda", seconds)
+    write_result(out / "sweep.json", result, report(result))
+    click.echo(report(result))
+
+
+if __name__ == "__main__":
+    main()
