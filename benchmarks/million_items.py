@@ -196,7 +196,8 @@ def compare(items: FloatArray, queries: FloatArray, rounds: int, seed: int) -> l
         return method.search(queries[number % len(queries)])
 
     words = quantize_rows(items)[0].view(np.int64)
-    subjects = {READ: lambda number: words.sum(), **{name: partial(ask, one) for name, one in methods.items()}}
+    subjects: dict[str, Callable[[int], object]] = {name: partial(ask, one) for name, one in methods.items()}
+    subjects[READ] = lambda number: words.sum()
     clock = measure(subjects, rounds, warmup=2, seed=seed)
     read = {"name": READ, "bytes": words.nbytes, "recall10": None, "latency": clock[READ].summary()}
     return [read] + [
