@@ -55,7 +55,7 @@ def export(folder: Path) -> None:
     class Places(torch.nn.Module):
         def __init__(self, places: torch.Tensor) -> None:
             super().__init__()
-            self.register_buffer("places", places)
+            self.places = places
 
         def forward(self, items: torch.Tensor) -> torch.Tensor:
             return items + self.places
@@ -78,6 +78,7 @@ class Window:
 
     ids: list[str]
     length: int
+    row_of: dict[str, int]
 
     def __init__(self, kind: str, folder: str, threads: int = 1) -> None:
         self.kind, self.folder, self.threads = kind, Path(folder), int(threads)

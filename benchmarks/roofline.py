@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ class Roof(NamedTuple):
 
 def seconds(work: Callable[[], object], device: str, least: float, count: int = LEAST) -> list[float]:
     """Return how long each repetition took, until both a duration and a count are reached; warm-up is not timed."""
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait: Callable[[], object] = torch.cuda.synchronize if device == "cuda" else lambda: None
     for _ in range(WARMUP):
         work()
     found: list[float] = []
@@ -96,7 +97,7 @@ def sweep(
         with FlopCounterMode(display=False) as counter:
             vectors = encoder(ids, mask)
         flops, moved = float(counter.get_total_flops()), traffic(encoder, ids, vectors)
-        taken = np.array(seconds(lambda ids=ids, mask=mask: encode(ids, mask), device, least))  # type: ignore[misc]
+        taken = np.array(seconds(partial(encode, ids, mask), device, least))
         middle = float(np.median(taken))
         rows.append(
             {

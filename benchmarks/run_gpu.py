@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 
+from edgerec.benchmarks import adapters
+from edgerec.benchmarks.devices import TORCH
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.tables import table
 from edgerec.files import write_result
@@ -39,19 +41,23 @@ def sweeps(student: Path, data: str, device: str, seconds: float) -> dict[str, A
 
     from edgerec.benchmarks.roofline import BATCHES, roof, sweep
     from edgerec.data import load
-    from edgerec.distill.checkpoint import load as load_model
-    from edgerec.distill.student import load as load_student
-    from edgerec.distill.student import tokenise
 
-    encoder, tokenizer_json = load_student(load_model(student).encoder)
+    options = {"folder": str(student), "threads": 1, "mode": "eager", "device": device}
+    subject: Any = adapters.load(TORCH, "encode", options)
+    subject.prepare()
+    subject.tokenizer.enable_padding()
     texts, rng = load(data).texts, torch.Generator().manual_seed(0)
     batches = []
     for size in BATCHES:
         chosen = torch.randint(len(texts), (size,), generator=rng).tolist()
-        tokens = tokenise(tokenizer_json, [texts[row] for row in chosen], encoder.max_tokens)
-        batches.append((tokens["input_ids"], tokens["attention_mask"]))
+        tokens = subject.tokenizer.encode_batch([texts[row] for row in chosen])
+        batches.append(
+            (torch.tensor([one.ids for one in tokens]), torch.tensor([one.attention_mask for one in tokens]))
+        )
     limit = roof(device)
-    rows = [row for compiled in (False, True) for row in sweep(encoder, batches, device, limit, compiled, seconds)]
+    rows = [
+        row for compiled in (False, True) for row in sweep(subject.encoder, batches, device, limit, compiled, seconds)
+    ]
     name = torch.cuda.get_device_name() if device == "cuda" else environment()["cpu"]
     return {
         "schema": "edgerec-sweep-1",
