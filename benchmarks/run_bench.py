@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -33,6 +34,8 @@ PEERS = {
     "model2vec, usearch": "Model2Vec:search:index=usearch",
     "model2vec, faiss": "Model2Vec:search:index=faiss",
 }
+PRECISIONS = ("fp32", "fp16", "int8-dynamic")  # beside the one that ships
+PARTS = ("subjects", "precisions", "threads", "scenarios", "lean")
 SASREC = {"RecTools": "Recommend", "torch": "Network", "onnxruntime": "OnnxRuntime"}
 
 
@@ -74,12 +77,22 @@ def sasrec_options(python: Path | None, model: Path | None) -> list[str]:
     return options
 
 
+def exported(student: Path, folder: Path) -> list[str]:
+    """Return the files of a student in each further precision."""
+    paths = [str(folder / f"{student.name}-{precision}.edgerec") for precision in PRECISIONS]
+    for precision, path in zip(PRECISIONS, paths, strict=True):
+        command = [sys.executable, "-m", "edgerec", "export", str(student), "--precision", precision, "--out", path]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return paths
+
+
 @click.command()
 @click.option("--study", type=click.Path(path_type=Path), default=ROOT / "build/quality/quality-ml-100k/seed-0")
 @click.option("--peers", type=click.Path(path_type=Path), help="Python of the peers' environment.")
 @click.option("--peer-models", type=click.Path(path_type=Path), help="What peer_models.py made.")
 @click.option("--sasrec", type=click.Path(path_type=Path), help="Python of SASRec's environment.")
 @click.option("--sasrec-model", type=click.Path(path_type=Path), help="What peer_sasrec.py made.")
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Some of the parts.  [default: all]")
 @click.option("--quick", is_flag=True, help="To see that everything runs; the numbers mean nothing.")
 def main(
     study: Path,
@@ -87,6 +100,7 @@ def main(
     peer_models: Path | None,
     sasrec: Path | None,
     sasrec_model: Path | None,
+    only: tuple[str, ...],
     quick: bool,
 ) -> None:
     """Measure what the document shows."""
@@ -95,13 +109,32 @@ def main(
         raise click.UsageError(
             f"{study} holds no tiny.edgerec and static.edgerec; make quality trains them, --study names them"
         )
+    parts = only or PARTS
     kinds = [f"--kind={name}" for name in ("recommend", "session", "search")]
-    devices = [f"--device={name}" for name in ("cpu-ort", "openvino", "web", "cpu-torch")]
-    devices += ["--model", str(study / "tiny")]
-    others = [*peer_options(peers, peer_models), *sasrec_options(sasrec, sasrec_model)]
-    bench("bench-ml-100k", [str(tiny), str(static), *devices, *kinds, "--kind=encode", *others], quick)
-    scenarios = [f"--scenario={name}" for name in ("single-stream", "multi-stream", "server", "offline")]
-    bench("bench-ml-100k-scenarios", [str(tiny), *kinds, *scenarios], quick)
+    if "subjects" in parts:
+        devices = [f"--device={name}" for name in ("cpu-ort", "openvino", "web", "cpu-torch")]
+        devices += ["--model", str(study / "tiny")]
+        others = [*peer_options(peers, peer_models), *sasrec_options(sasrec, sasrec_model)]
+        bench("bench-ml-100k", [str(tiny), str(static), *devices, *kinds, "--kind=encode", *others], quick)
+    if "precisions" in parts:
+        with TemporaryDirectory() as folder:
+            files = [str(tiny), *exported(study / "tiny", Path(folder))]
+            bench("bench-ml-100k-precisions", [*files, "--kind=recommend", "--kind=encode"], quick)
+    if "threads" in parts:
+        bench("bench-ml-100k-2-threads", [str(tiny), *kinds, "--kind=encode", "--threads", "2"], quick)
+    if "scenarios" in parts:
+        scenarios = [f"--scenario={name}" for name in ("single-stream", "multi-stream", "server", "offline")]
+        bench("bench-ml-100k-scenarios", [str(tiny), *kinds, *scenarios], quick)
+    if "lean" in parts:
+        measure_lean(tiny, quick)
+
+
+def measure_lean(tiny: Path, quick: bool) -> None:
+    """Measure what the runtime adds to an app.
+
+    Raises:
+        ClickException: It is over its budgets.
+    """
     lean = [sys.executable, "-m", "edgerec.benchmarks.lean", str(tiny), "--out", str(RESULTS / "lean-ml-100k.json")]
     if subprocess.run([*lean, *(["--rounds", "1"] if quick else [])], check=False).returncode:
         raise click.ClickException("the runtime is over its budgets, or was not measured; see above")
