@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from edgerec.bundle import Bundle
 from edgerec.errors import BundleError, require
 from edgerec.runtime.engine import open_graph, run
 from edgerec.runtime.layout import ENCODER, TOKENIZER, FloatArray
-from edgerec.runtime.wordpiece import WordPiece, word_piece
+
+if TYPE_CHECKING:
+    from edgerec.runtime.wordpiece import WordPiece
 
 Feed = dict[str, NDArray[np.int64]]
 BATCH = 32
@@ -83,6 +85,8 @@ class TextEncoder:
 
     @cached_property
     def _word_piece(self) -> WordPiece | None:
+        from edgerec.runtime.wordpiece import word_piece  # an app that only recommends does not wait for it
+
         return word_piece(self._tokenizer, self._max_tokens)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
