@@ -13,22 +13,21 @@ import json
 import mmap
 import reprlib
 import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from edgerec import signing, strict_json
 from edgerec.errors import BundleError
 from edgerec.files import atomic_path
+from edgerec.zip_directory import PADDING, PADDING_ID, UTF8, Entry, plain_directory
 
 FORMAT_VERSION = 1
 ALIGNMENT = 64  # bytes: a cache line, and what AVX-512 loads want
 MANIFEST, SIGNATURE = "manifest.json", "signature.ed25519"
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # PKWARE APPNOTE 4.3.7; the last two are the lengths of name and extra field
-PADDING_ID = 0xD935  # extra-field id that Android's zipalign uses for alignment
 DATE = (1980, 1, 1, 0, 0, 0)  # constant, so that equal content gives equal bytes
-UTF8 = 0x800  # the only flag that a member may have: its name is UTF-8
+STORED = 0  # the only method of compression that a member may have
 
 
 def write_bundle(path: Path, manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> None:
@@ -52,12 +51,14 @@ def write_bundle(path: Path, manifest: Mapping[str, Any], members: Mapping[str, 
 
 def write_members(path: Path, members: Mapping[str, bytes | memoryview]) -> None:
     """Write the zip: members as they are, in their order, aligned."""
+    import zipfile
+
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
             info = zipfile.ZipInfo(name, DATE)
             start = archive.start_dir + LOCAL_HEADER.size + len(name.encode()) + 4
             padding = -start % ALIGNMENT
-            info.extra = struct.pack("<HH", PADDING_ID, padding) + bytes(padding)
+            info.extra = PADDING.pack(PADDING_ID, padding) + bytes(padding)
             archive.writestr(info, data)
 
 
@@ -116,7 +117,7 @@ class Bundle:
             if public_key is not None:
                 self._check_signature(public_key)
             self.manifest = self._read_manifest()
-        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, struct.error) as error:
+        except (OSError, ValueError, NotImplementedError, struct.error) as error:
             raise self._refusal(f"cannot be read ({error})", "copy or export it again") from error
         self.signed = SIGNATURE in self._members
         self._check()
@@ -149,9 +150,9 @@ class Bundle:
         """Map the file and return its members, after checking that together they are no larger than it."""
         with self.path.open("rb") as stream:
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            with zipfile.ZipFile(stream) as archive:
-                entries = archive.infolist()
-        whole = memoryview(self._map)
+            whole = memoryview(self._map)
+            if (entries := plain_directory(whole)) is None:
+                entries = any_directory(stream)
         if sum(entry.file_size for entry in entries) > len(whole):  # before any is hashed: none is read twice
             raise ValueError("its members are larger than the file")
         members = {entry.filename: locate(whole, entry) for entry in entries}
@@ -190,13 +191,28 @@ class Bundle:
                 raise self._refusal(f"was changed: {name!r} differs from its sha256", "copy or export it again")
 
 
-def locate(whole: memoryview, entry: zipfile.ZipInfo) -> memoryview:
+def any_directory(stream: BinaryIO) -> list[Entry]:
+    """Return the entries of any zip.
+
+    Raises:
+        ValueError: It is none.
+    """
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            return [Entry(*(getattr(info, name) for name in Entry._fields)) for info in archive.infolist()]
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
+
+
+def locate(whole: memoryview, entry: Entry) -> memoryview:
     """Return the view of one zip entry.
 
     Raises:
         ValueError: It is compressed, encrypted, not a plain path, not inside the file, or its two headers disagree.
     """
-    stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+    stored = entry.compress_type == STORED and entry.compress_size == entry.file_size
     if not stored or entry.flag_bits & ~UTF8 or not is_plain(entry.filename) or entry.filename != entry.orig_filename:
         raise ValueError(f"member {entry.filename!r} is compressed, encrypted or not a plain path")
     at = entry.header_offset
@@ -213,6 +229,6 @@ def locate(whole: memoryview, entry: zipfile.ZipInfo) -> memoryview:
     return whole[start : start + entry.file_size]
 
 
-def encoded_name(entry: zipfile.ZipInfo) -> bytes:
+def encoded_name(entry: Entry) -> bytes:
     """Return a member's name as its headers hold it."""
     return entry.filename.encode("utf-8" if entry.flag_bits & UTF8 else "cp437")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +51,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     finally:
+        import shutil  # here, since the runtime imports this module, and deletes no folder
+
         shutil.rmtree(temporary, ignore_errors=True)
 
 
