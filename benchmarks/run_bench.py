@@ -35,7 +35,7 @@ PEERS = {
     "model2vec, faiss": "Model2Vec:search:index=faiss",
 }
 PRECISIONS = ("fp32", "fp16", "int8-dynamic")  # beside the one that ships
-PARTS = ("subjects", "precisions", "threads", "scenarios", "lean")
+PARTS = ("subjects", "elsewhere", "precisions", "threads", "scenarios", "lean")
 SASREC = {"RecTools": "Recommend", "torch": "Network", "onnxruntime": "OnnxRuntime"}
 
 
@@ -116,6 +116,10 @@ def main(
         devices += ["--model", str(study / "tiny")]
         others = [*peer_options(peers, peer_models), *sasrec_options(sasrec, sasrec_model)]
         bench("bench-ml-100k", [str(tiny), str(static), *devices, *kinds, "--kind=encode", *others], quick)
+    if "elsewhere" in parts:  # what is not here is a row that says so
+        devices = [f"--device={name}" for name in ("cuda-torch", "cuda-ort", "tensorrt", "jetson")]
+        devices += ["--model", str(study / "tiny")]
+        bench("bench-ml-100k-elsewhere", [str(tiny), *devices, *kinds, "--kind=encode"], quick)
     if "precisions" in parts:
         with TemporaryDirectory() as folder:
             files = [str(tiny), *exported(study / "tiny", Path(folder))]
