@@ -80,7 +80,8 @@ def draft(checkpoint: Checkpoint) -> Draft:
     texts = spread(checkpoint.texts, TEXTS)
     vectors = unit(encode_texts(encoder, tokenizer, texts))
     histories = [[row + 1 for row in history] for history in checkpoint.histories]
-    graph = export_fp32(ItemEncoder(lean(encoder), arrays.cold, arrays.shared).eval(), tokenizer.get_vocab_size())
+    exported = encoder if "sparsity" in checkpoint.info else lean(encoder)  # its layers are counted in the graph
+    graph = export_fp32(ItemEncoder(exported, arrays.cold, arrays.shared).eval(), tokenizer.get_vocab_size())
     rounded = compensated(tower, histories)
     return Draft(checkpoint, encoder, graph, tower, rounded, tokenizer, histories, texts, vectors)
 
