@@ -29,7 +29,9 @@ def test_a_study_has_a_row_per_candidate_and_is_measured_once(
     rows = {row["name"]: row for row in result["presets"]["tiny"]["rows"]}
     assert rows["fp32"]["re-encoded"]["ratio"] == rows["fp32"]["shipped"]["ratio"] == 1
     assert rows["int8-weights"]["bytes"][0] < rows["fp32"]["bytes"][0]
-    assert rows["int8-weights"]["bytes"][0] != rows["qat"]["bytes"][0] < rows["fp32"]["bytes"][0]
+    assert (
+        len({row["bytes"][0] for row in rows.values()}) == len(rows) == 3
+    )  # the quantizers of one so small weigh more
     assert rows["qat"]["top10_overlap"][0]["search"]["mean"] <= 1
     text = report(result)
     assert "INT8 item tables, compensated, seed 0" in text
