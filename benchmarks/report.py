@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgerec.benchmarks.frontier import frontiers
 from edgerec.benchmarks.page import COLOURS, DASHES, SCRIPT, STYLE
 from edgerec.benchmarks.tables import Row, card, csv_text, markdown, sections
 
@@ -38,7 +39,7 @@ def part(name: str, result: Mapping[str, Any]) -> str:
 
 
 def plots(result: Mapping[str, Any]) -> list[str]:
-    """Return a plot per kind and scenario, a curve per subject; a subject looks the same everywhere."""
+    """Return a plot per kind and scenario, a curve per subject, and frontiers; a subject looks the same everywhere."""
     cells = [cell for cell in result["cells"] if cell["status"] == "measured" and cell["device"] != "harness"]
     names = list(dict.fromkeys(cell["subject"] for cell in cells))
     looks = {
@@ -55,6 +56,9 @@ def plots(result: Mapping[str, Any]) -> list[str]:
             f'<div><h3>{title}</h3><div class="plot" data-title="{title}">'
             f'<script type="application/json">{data}</script></div>{legend(curves)}</div>'
         )
+    for title, drawn in frontiers(result, looks):
+        points = [{"name": name, **looks[name]} for name in names if f"<title>{html.escape(name)}: " in drawn]
+        found.append(f"<div><h3>{html.escape(title)}</h3>{drawn}{legend(points)}</div>")
     return found
 
 
