@@ -32,6 +32,7 @@ from edgerec.benchmarks.peer_text import timed
 from edgerec.benchmarks.processes import ONE_THREAD_EACH, importable
 from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.timer import Latency, ratio
+from edgerec.cli import main as run
 from edgerec.errors import UsageError
 from edgerec.files import write_result
 from edgerec.runtime import Recommender
@@ -60,7 +61,10 @@ class Peer:
     def __init__(self, interpreter: str, name: str, models: Path, folder: Path) -> None:
         variables = {**os.environ, "PYTHONPATH": str(importable(folder)), **dict.fromkeys(ONE_THREAD_EACH, "1")}
         command = [interpreter, "-m", "edgerec.benchmarks.peer_text", name, str(models)]
-        self._process = subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=variables)
+        try:
+            self._process = subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=variables)
+        except OSError as error:
+            raise UsageError(f"{interpreter} cannot be started ({error.strerror}); expected a Python") from error
 
     def __call__(self, requests: Sequence[Sequence[str]]) -> Taken:
         """Encode some requests, and return how long it took.
@@ -198,4 +202,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

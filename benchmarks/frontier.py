@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 330, 58, 12, 10, 40
@@ -27,8 +28,16 @@ class Point(NamedTuple):
     colour: str
 
 
-def frontiers(result: Mapping[str, Any], looks: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:
-    """Return a title and an SVG per kind of request and cost that two subjects at least are known by."""
+class Drawing(NamedTuple):
+    """A title, an SVG, and the names of its subjects."""
+
+    title: str
+    svg: str
+    names: list[str]
+
+
+def frontiers(result: Mapping[str, Any], looks: Mapping[str, Mapping[str, str]]) -> list[Drawing]:
+    """Return a drawing per kind of request and cost that two subjects at least are known by."""
     quality = {(row["subject"], row["kind"]): row for row in result["accuracy"] if row["quality"]}
     found = []
     for kind in dict.fromkeys(kind for _, kind in quality):
@@ -40,7 +49,8 @@ def frontiers(result: Mapping[str, Any], looks: Mapping[str, Mapping[str, str]])
                 if (row := quality.get((cell["subject"], kind))) and (value := costs(cell, row)[cost])
             ]
             if len(points) > 1:
-                found.append((f"{kind}: NDCG@10 against {axis.split(',')[0]}", drawing(points, axis)))
+                title = f"{kind}: NDCG@10 against {axis.split(',')[0]}"
+                found.append(Drawing(title, drawing(points, axis), [one.name for one in points]))
     return found
 
 
@@ -56,7 +66,7 @@ def costs(cell: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float | 
     return {
         "latency": cell["latency_ms"]["p50"]["value"],
         "size": row["bytes"] and row["bytes"] / 1e6,
-        "energy": None if None in joules else 1e3 * sorted(joules)[len(joules) // 2],
+        "energy": None if None in joules else 1e3 * median(joules),
     }
 
 

@@ -56,9 +56,9 @@ def plots(result: Mapping[str, Any]) -> list[str]:
             f'<div><h3>{title}</h3><div class="plot" data-title="{title}">'
             f'<script type="application/json">{data}</script></div>{legend(curves)}</div>'
         )
-    for title, drawn in frontiers(result, looks):
-        points = [{"name": name, **looks[name]} for name in names if f"<title>{html.escape(name)}: " in drawn]
-        found.append(f"<div><h3>{html.escape(title)}</h3>{drawn}{legend(points)}</div>")
+    for one in frontiers(result, looks):
+        names_shown = legend([{"name": name, **looks[name]} for name in one.names])
+        found.append(f"<div><h3>{html.escape(one.title)}</h3>{one.svg}{names_shown}</div>")
     return found
 
 

@@ -96,10 +96,10 @@ def group() -> None:
     """Recommenders that fit on the device: log and catalogue in, one small file out."""
 
 
-def main() -> NoReturn:
-    """Run the command line; an ``EdgerecError`` becomes one line on stderr and its exit code."""
+def main(command: click.Command = group) -> NoReturn:
+    """Run the command line, or a script's command; an ``EdgerecError`` becomes a line on stderr and its exit code."""
     try:
-        group.main(standalone_mode=False)
+        command.main(standalone_mode=False)
         sys.exit(0)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)

@@ -71,6 +71,23 @@ def recorded(
     return Recorded(name, dict(zip(asked, ranked, strict=True)), dict(zip(ids, np.split(vectors, ends), strict=True)))
 
 
+def output_of(words: Sequence[str], expected: str) -> str:
+    """Return what a command prints.
+
+    Raises:
+        EdgerecError: It cannot be started, or fails; the message ends in what was ``expected``.
+    """
+    program = Path(words[0]).name
+    try:
+        done = subprocess.run(words, capture_output=True, text=True)
+    except OSError as error:
+        raise EdgerecError(f"{program} cannot be started ({error.strerror}); {expected}") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise EdgerecError(f"{program} exited with {done.returncode} ({said[-1][:200]}); {expected}")
+    return done.stdout
+
+
 def in_python(command: str, folder: Path, shape: tuple[int, int], wanted: Reference) -> Recorded:
     """Have another Python answer by its onnxruntime.
 
@@ -90,13 +107,7 @@ def in_python(command: str, folder: Path, shape: tuple[int, int], wanted: Refere
     program = Path(words[0]).name
     (folder / ANSWERS).unlink(missing_ok=True)  # of the command before
     expected = "expected a Python with numpy and onnxruntime"
-    try:
-        done = subprocess.run([*words, onnx_engine.__file__, str(folder)], capture_output=True, text=True)
-    except OSError as error:
-        raise EdgerecError(f"{program} cannot be started ({error.strerror}); {expected}") from error
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise EdgerecError(f"{program} exited with {done.returncode} ({said[-1][:200]}); {expected}")
+    output_of([*words, onnx_engine.__file__, str(folder)], expected)
     try:
         with np.load(folder / ANSWERS) as found:
             name = f"ORT {found['version']}, {found['processor']}, {program}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -27,9 +26,11 @@ import onnxruntime
 
 from edgerec.benchmarks.environment import environment, has_vnni, read_cpuinfo
 from edgerec.benchmarks.quality import markdown
+from edgerec.cli import main as run
 from edgerec.data import load as load_data
 from edgerec.distill.checkpoint import load
-from edgerec.errors import EdgerecError, ParityError
+from edgerec.errors import ParityError
+from edgerec.export.elsewhere import output_of
 from edgerec.export.package import draft
 from edgerec.export.quantization import Calibration, dynamic, made, quiet
 from edgerec.export.referee import rank_fault
@@ -102,10 +103,7 @@ def elsewhere(command: str, model: Path, data: str) -> Row:
         EdgerecError: It gave none.
     """
     words = [*shlex.split(command), "-m", "edgerec.export.saturation", str(model), data]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise EdgerecError(f"{words[0]} exited with {done.returncode}; expected a Python with edgerec's packages")
-    told: Row = json.loads(done.stdout.splitlines()[-1])
+    told: Row = json.loads(output_of(words, "expected a Python with edgerec's packages").splitlines()[-1])
     return told
 
 
@@ -152,4 +150,4 @@ def named(command: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -23,11 +23,11 @@ def result(joules: float | None) -> dict[str, Any]:
 
 
 def test_each_cost_that_is_known_has_a_drawing_with_every_subject() -> None:
-    assert [title for title, _ in frontiers(result(0.002), LOOKS)] == [
+    assert [one.title for one in frontiers(result(0.002), LOOKS)] == [
         f"recommend: NDCG@10 against {cost}" for cost in ("p50", "file", "net energy")
     ]
-    (_, clock), (_, size) = frontiers(result(None), LOOKS)  # no sensor, no energy
-    assert clock.count("<circle") == size.count("<circle") == 2
+    (_, clock, names), (_, size, _) = frontiers(result(None), LOOKS)  # no sensor, no energy
+    assert clock.count("<circle") == size.count("<circle") == 2 and names == list(LOOKS)
     assert "&lt;b&gt;: 0.2000 (0.1800, 0.2200) at 2<" in size and "<b>" not in size
 
 

@@ -54,7 +54,7 @@ def test_every_graph_is_told_of_and_another_cpu_has_its_own_rows(
 
 
 def test_a_cpu_that_gives_no_account_is_one_line() -> None:
-    with pytest.raises(EdgerecError, match="exited with 3; expected a Python with"):
+    with pytest.raises(EdgerecError, match=r"exited with 3 \(it said nothing\); expected a Python with"):
         elsewhere(shlex.join([sys.executable, "-c", "raise SystemExit(3)"]), Path("model"), "data")
     assert named("/somewhere/qemu-x86_64 -cpu Haswell python") == "qemu-x86_64 -cpu Haswell"
 
