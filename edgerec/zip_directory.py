@@ -1,4 +1,4 @@
-"""What a zip's central directory says, read without ``zipfile``: importing that, with all its compressors, takes 4 ms.
+"""What a zip's central directory says, read without ``zipfile``, whose compressors take long to import.
 
 Read here is the plain form that ``bundle.write_members`` writes, of which ``zipfile`` would say the same. Whatever is
 another, sound or not, is left to ``zipfile``.
