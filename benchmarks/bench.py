@@ -29,6 +29,7 @@ def measured(
     kinds: Sequence[str],
     scenarios: Sequence[str],
     models: Sequence[Path],
+    kits: Sequence[Path],
     peers: Sequence[str],
     threads: Sequence[int],
     source: str | None,
@@ -56,7 +57,7 @@ def measured(
     if not data and not bundles:
         raise UsageError("got nothing to ask; expected a bundle, whose golden requests are asked, or --data")
     inputs = from_data(*data) if data else from_bundle(bundles[0])
-    chosen = targets(devices, bundles, models, kinds, threads) + [peer(one, kinds, threads[0]) for one in peers]
+    chosen = targets(devices, bundles, models, kinds, threads, kits) + [peer(one, kinds, threads[0]) for one in peers]
     # what a plan cannot be made of is refused in each cell's process, and recorded there
     plan = {"seconds": seconds, "count": count, "bound_ms": bound_ms, "sample_seed": seed, "schedule_seed": seed}
     settings = Settings(tuple(scenarios), plan, rounds, cold, Limits(timeout, rss_limit_mb), seed)
@@ -64,7 +65,9 @@ def measured(
     with tempfile.TemporaryDirectory(prefix="edgerec-bench-") as folder:
         bench = Bench({kind: inputs[kind] for kind in KINDS}, Path(folder), settings, say)
         found = measure(chosen, bench)
-    shipped = {one.name: one.file for one in chosen if one.file and one.file.suffix == ".edgerec"}
+    shipped = {
+        one.name: Path(one.options["bundle"]) for one in chosen if one.device != "peer" and "bundle" in one.options
+    }
     files = {one.name: one.file for one in chosen}
     return {
         "schema": NAME,

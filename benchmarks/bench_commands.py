@@ -37,6 +37,7 @@ def percent(ctx: click.Context, option: click.Parameter, value: str | None) -> f
 @click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, default=KINDS, show_default=True)
 @click.option("--scenario", "scenarios", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS[:1])
 @click.option("--model", "models", type=FILE, multiple=True, help="A model folder, for torch.")
+@click.option("--kit", "kits", type=FILE, multiple=True, help="A bundle's TensorRT kit, as run-kit opened it.")
 @click.option("--peer", "peers", multiple=True, help="NAME=[PYTHON]:FILE.py:Class:kind[:option=value]...")
 @click.option("--threads", type=click.IntRange(1), multiple=True, default=(1,), show_default=True)
 @click.option("--data", "source", help="The data set that inputs and accuracy come from.  [default: golden requests]")

@@ -6,6 +6,8 @@ import importlib
 
 from edgerec.benchmarks.adapters import NotHere
 from edgerec.benchmarks.subjects import BundleSubject
+from edgerec.errors import BundleError
+from edgerec.runtime.engine import open_graph
 from edgerec.runtime.layout import ENCODER
 
 PROVIDER = "CUDAExecutionProvider"
@@ -23,14 +25,10 @@ class CudaSubject(BundleSubject):
         runtime = importlib.import_module("onnxruntime")
         if self.provider not in (found := runtime.get_available_providers()):
             raise NotHere(f"onnxruntime {runtime.__version__} here has {', '.join(found)}; expected {self.provider}")
-        options = runtime.SessionOptions()
-        options.log_severity_level = 4  # errors arrive as exceptions
-        if self.provider == PROVIDER:
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        alone = {"session.disable_cpu_ep_fallback": "1"} if self.provider == PROVIDER else {}
         try:
-            graph = bytes(self._bundle[ENCODER])
-            session = runtime.InferenceSession(graph, options, providers=[self.provider])
-        except Exception as error:  # onnxruntime's errors share no base class below Exception
+            session = open_graph(self._bundle, ENCODER, self.threads, {}, alone, self.provider)
+        except BundleError as error:
             raise NotHere(
                 f"{self.provider} cannot run {ENCODER} alone: {' '.join(str(error).split())[:200]}"
             ) from error

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from edgerec.benchmarks import jetson
 from edgerec.benchmarks.adapters import KINDS, Empty
 from edgerec.benchmarks.cuda_subject import KINDS as CUDA_KINDS
 from edgerec.benchmarks.cuda_subject import CudaSubject
+from edgerec.benchmarks.environment import version
 from edgerec.benchmarks.harness import Target
 from edgerec.benchmarks.web_subject import ENGINES as WEB_ENGINES
 from edgerec.benchmarks.web_subject import KINDS as WEB_KINDS
 from edgerec.benchmarks.web_subject import WebSubject
 from edgerec.bundle import Bundle
 from edgerec.errors import UsageError
+from edgerec.runtime.cuda import NoGPUError, open_driver
 
 BUNDLE_DEVICES = {
     "cpu-ort": "edgerec.benchmarks.subjects:BundleSubject",
@@ -25,12 +28,17 @@ BUNDLE_DEVICES = {
 }
 TORCH = "edgerec.export.torch_subject:TorchSubject"  # named, not imported: torch belongs into that cell's process alone
 TORCH_DEVICES = {"cpu-torch": "cpu", "cuda-torch": "cuda"}
-MISSING = {
-    "tensorrt": "this benchmark drives no engine yet; trtexec times what `edgerec export --target tensorrt` makes",
+TENSORRT = "tensorrt"  # the graphs of a kit, each way that an engine can be driven
+TENSORRT_SUBJECT = "edgerec.export.tensorrt_subject:TensorrtSubject"
+TENSORRT_GRAPHS = {  # what each answers
+    "recommender.fp16": ("recommend", "session"),
+    "recommender.int8-qdq": ("recommend", "session"),
+    "encoder.fp16": ("search", "encode"),
+    "encoder.int8-qdq": ("search", "encode"),
 }
 WEB = "web"  # headless Chromium
 JETSON = "jetson"  # cpu-ort on the board itself
-DEVICES = (*BUNDLE_DEVICES, WEB, *TORCH_DEVICES, *MISSING, JETSON)
+DEVICES = (*BUNDLE_DEVICES, WEB, *TORCH_DEVICES, TENSORRT, JETSON)
 TORCH_MODES = ("eager", "compiled")
 
 
@@ -40,12 +48,16 @@ def targets(
     models: Sequence[Path],
     kinds: Sequence[str],
     threads: Sequence[int],
+    kits: Sequence[Path] = (),
 ) -> list[Target]:
     """Return what is to be measured, the empty subject first.
 
     Raises:
         UsageError: There is nothing to measure on a device that was asked for.
     """
+    if kits and len(kits) != len(bundles):
+        raise UsageError(f"got {len(kits)} kits and {len(bundles)} bundles; expected a kit of each, in their order")
+    kit_of = dict(zip(bundles, kits, strict=False))
     made = [Target("empty", "harness", f"{Empty.__module__}:{Empty.__name__}", (kinds[0],))]
     for device in devices:
         paths = models if device in TORCH_DEVICES else bundles
@@ -54,14 +66,14 @@ def targets(
             raise UsageError(f"got nothing to measure on {device}; expected {wanted}")
         for path in paths:
             for count in threads:
-                made += of_device(device, path.resolve(), tuple(kinds), count)
+                made += of_device(device, path.resolve(), tuple(kinds), count, kit_of.get(path))
     names = [one.name for one in made]
     if double := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{double[0]} would be measured twice; expected files of different names")
     return made
 
 
-def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int) -> list[Target]:
+def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int, kit: Path | None = None) -> list[Target]:
     """Return one file's targets on one device."""
     suffix = f", {device}" + (f", {threads} threads" if threads > 1 else "")
     name = f"{path.name.removesuffix('.edgerec')}{suffix}"
@@ -71,8 +83,11 @@ def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int) -> 
             replace(one, device=JETSON, name=name, missing=missing)
             for one in of_device("cpu-ort", path, kinds, threads)
         ]
-    if device in MISSING:
-        return [Target(name, device, "", kinds, {"threads": threads}, path, missing=MISSING[device])]
+    if device == TENSORRT:
+        if missing := no_tensorrt(kit):
+            return [Target(name, device, "", kinds, {"threads": threads}, path, missing=missing)]
+        assert kit
+        return of_kit(kit.resolve(), path, name, kinds, threads)
     if device in BUNDLE_DEVICES:
         options = {"bundle": str(path), "threads": threads}
         own = tuple(kind for kind in kinds if device != "cuda-ort" or kind in CUDA_KINDS)
@@ -90,6 +105,40 @@ def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int) -> 
         own = tuple(kind for kind in kinds if kind != "session")  # torch keeps no state between requests
         found.append(Target(f"{name}, {mode}", device, TORCH, own, options, path, "fp32"))
     return found
+
+
+def no_tensorrt(kit: Path | None) -> str | None:
+    """Return what is missing to drive engines here, or None."""
+    if version("tensorrt") is None:
+        return "tensorrt is not installed"
+    try:
+        open_driver()
+    except NoGPUError as reason:
+        return str(reason)
+    return None if kit else "no --kit; edgerec export --target tensorrt makes one, and edgerec run-kit its engines"
+
+
+def of_kit(kit: Path, bundle: Path, name: str, kinds: tuple[str, ...], threads: int) -> list[Target]:
+    """Return a kit's targets: every graph, with and without a CUDA graph, copies to the GPU counted and not."""
+    found = []
+    for graph, answers in TENSORRT_GRAPHS.items():
+        file = kit / "graphs" / f"{graph}.onnx"
+        for cuda_graph, transfers in product((False, True), (True, False)):
+            way = ("CUDA graph" if cuda_graph else "no CUDA graph") + ("" if transfers else ", transfers not counted")
+            options = {"bundle": str(bundle), "graph": str(file), "threads": threads}
+            options |= {"cuda_graph": cuda_graph, "transfers": transfers}
+            found.append(
+                Target(
+                    f"{name} {version('tensorrt')}, {graph}, {way}",
+                    TENSORRT,
+                    TENSORRT_SUBJECT,
+                    tuple(kind for kind in kinds if kind in answers),
+                    options,
+                    file,
+                    graph.split(".")[1],
+                )
+            )
+    return [one for one in found if one.kinds]
 
 
 def precision(path: Path) -> str:

@@ -86,6 +86,16 @@ def exported(student: Path, folder: Path) -> list[str]:
     return paths
 
 
+def kit_of(student: Path, folder: Path) -> Path:
+    """Return a student's TensorRT kit, its engines built and kept where this machine has TensorRT and a GPU."""
+    edgerec = [sys.executable, "-m", "edgerec"]
+    if not folder.exists():
+        export = [*edgerec, "export", str(student), "--target", "tensorrt", "--out", str(folder)]
+        subprocess.run(export, check=True, stdout=sys.stderr)
+    subprocess.run([*edgerec, "run-kit", str(folder)], check=True, stdout=sys.stderr)
+    return folder
+
+
 @click.command()
 @click.option("--study", type=click.Path(path_type=Path), default=ROOT / "build/quality/quality-ml-100k/seed-0")
 @click.option("--peers", type=click.Path(path_type=Path), help="Python of the peers' environment.")
@@ -119,7 +129,9 @@ def main(
     if "elsewhere" in parts:  # what is not here is a row that says so
         devices = [f"--device={name}" for name in ("cuda-torch", "cuda-ort", "tensorrt", "jetson")]
         devices += ["--model", str(study / "tiny")]
-        bench("bench-ml-100k-elsewhere", [str(tiny), *devices, *kinds, "--kind=encode"], quick)
+        with TemporaryDirectory() as folder:
+            devices += ["--kit", str(kit_of(study / "tiny", Path(folder) / "kit"))]
+            bench("bench-ml-100k-elsewhere", [str(tiny), *devices, *kinds, "--kind=encode"], quick)
     if "precisions" in parts:
         with TemporaryDirectory() as folder:
             files = [str(tiny), *exported(study / "tiny", Path(folder))]

@@ -2,9 +2,10 @@
 
     python -m edgerec.benchmarks.run_gpu STUDENT BUNDLE OUT --data ml-100k
 
-STUDENT is the folder that BUNDLE was exported from. ``OUT/bench.json`` has torch, eager and compiled, and the bundle's
-encoder on onnxruntime's CUDA provider where onnxruntime-gpu is installed; ``OUT/sweep.json`` has what roofline.py
-found. Each has its tables beside it as Markdown. Without a GPU nothing is written, and the exit code is 1.
+STUDENT is the folder that BUNDLE was exported from. ``OUT/bench.json`` has torch, eager and compiled, the bundle's
+encoder on onnxruntime's CUDA provider where onnxruntime-gpu is installed, and TensorRT's engines where it is; their
+kit is kept in ``OUT/kit``. ``OUT/sweep.json`` has what roofline.py found. Each has its tables beside it as Markdown.
+Without a GPU nothing is written, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import click
 from edgerec.benchmarks import adapters
 from edgerec.benchmarks.devices import TORCH
 from edgerec.benchmarks.environment import environment
+from edgerec.benchmarks.run_bench import kit_of
 from edgerec.benchmarks.tables import table
 from edgerec.files import write_result
 
-DEVICES = ("cuda-torch", "cuda-ort")
+DEVICES = ("cuda-torch", "cuda-ort", "tensorrt")
 KINDS = ("recommend", "search", "encode")
 FOLDER = click.Path(exists=True, path_type=Path)
 
@@ -101,6 +103,7 @@ def main(student: Path, bundle: Path, out: Path, data: str, seconds: float) -> N
     out.mkdir(parents=True, exist_ok=True)
     options = [f"--device={name}" for name in DEVICES] + [f"--kind={kind}" for kind in KINDS]
     options += ["--model", str(student), "--data", data, "--seconds", str(seconds), "--out", str(out / "bench.json")]
+    options += ["--kit", str(kit_of(student, out / "kit"))]
     command = [sys.executable, "-m", "edgerec", "bench", "run", str(bundle), *options]
     if (code := subprocess.run(command, check=False).returncode) not in (0, 1):  # 1: a cell failed, as the result says
         raise click.ClickException(f"bench run ended with code {code}; the GPU was not measured")

@@ -18,7 +18,7 @@ from edgerec import __version__
 from edgerec.distill.checkpoint import Checkpoint
 from edgerec.errors import EdgerecError, ParityError
 from edgerec.export import kit_check
-from edgerec.export.kit_run import faults_of, profiles_of
+from edgerec.export.kit_run import ITEM_TABLE, faults_of, profiles_of
 from edgerec.export.limits import LIMITS
 from edgerec.export.package import STRINGS, Draft, draft, sizes_of, unpack
 from edgerec.export.qdq import fp16_graph, qdq_graph
@@ -26,7 +26,7 @@ from edgerec.export.tensorrt_builder import build, load_tensorrt
 from edgerec.export.tensorrt_cases import Case, K, cases_of, describe, same_lists
 from edgerec.export.tensorrt_ladder import OnnxRuntimeRunner
 from edgerec.export.tensorrt_recommender import PRECISIONS, tensorrt_recommender
-from edgerec.files import atomic_folder, write_bytes, write_json
+from edgerec.files import atomic_folder, sha256, write_bytes, write_json
 from edgerec.runtime.cuda import Cuda
 from edgerec.runtime.layout import TOKENIZER
 from edgerec.runtime.tensorrt_engine import Arrays, Deserialized, TensorRTEngine
@@ -126,12 +126,13 @@ def write_kit(
         model = unpack(prepared, Path(work))
         for name in (TOKENIZER, *STRINGS):
             write_bytes(folder / name, (Path(work) / name).read_bytes())
+        table = sha256(Path(work) / ITEM_TABLE)
     described = {}
     for name, graph in graphs.items():
         case = cases[kind_of(name)]
         own = max(ON_THE_BOARD * text_distances.get(name, 0), SMALLEST_TOLERANCE)
         described[name] = describe(name, graph, case, case.tolerance or own)
-    write_json(folder / "kit.json", {"edgerec": __version__, "model": model, "graphs": described})
+    write_json(folder / "kit.json", {"edgerec": __version__, "model": model, "item_table": table, "graphs": described})
     beside = files("edgerec.export")
     write_bytes(folder / "README.md", (beside / "jetson_notes.md").read_bytes())
     write_bytes(folder / "check.py", (beside / "kit_check.py").read_bytes())

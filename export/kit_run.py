@@ -18,6 +18,8 @@ from edgerec.files import write_bytes
 from edgerec.runtime.cuda import Cuda
 from edgerec.runtime.tensorrt_engine import Arrays
 
+ITEM_TABLE = "item_out.i8"  # of a bundle: no two models have the same
+
 
 def run_kit(
     folder: Path,
@@ -41,13 +43,8 @@ def run_kit(
         UsageError: It is no kit.
         EngineError: A graph runs nowhere here.
     """
-    try:
-        kit = json.loads((folder / "kit.json").read_text("utf-8"))
-        profiles, graphs = profiles_of(kit["model"]), kit["graphs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{folder} holds no usable kit.json ({error}); expected what edgerec export --target tensorrt wrote"
-        ) from error
+    kit = read_kit(folder)
+    profiles, graphs = profiles_of(kit["model"]), kit["graphs"]
     found: dict[str, dict[str, Any]] = {}
     answers: dict[str, Arrays] = {}
     for name, entry in graphs.items():
@@ -57,6 +54,22 @@ def run_kit(
         answers[name] = opened.runner.run(golden_inputs(folder, entry))
     faults = faults_of(folder, answers)
     return {name: {**row, "faults": faults[name]} for name, row in found.items()}
+
+
+def read_kit(folder: Path) -> dict[str, Any]:
+    """Return what ``kit.json`` says.
+
+    Raises:
+        UsageError: It is no kit.
+    """
+    try:
+        kit: dict[str, Any] = json.loads((folder / "kit.json").read_text("utf-8"))
+        profiles_of(kit["model"]), kit["graphs"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{folder} holds no usable kit.json ({error}); expected what edgerec export --target tensorrt wrote"
+        ) from error
+    return kit
 
 
 def faults_of(folder: Path, answers: Mapping[str, Arrays]) -> dict[str, list[str]]:

@@ -78,10 +78,11 @@ class TensorRTSteps:
         options: BuildOptions,
         trt: Any,
         device: Any,
-        cache: EngineCache,
+        cuda_graph: bool = False,
     ) -> None:
         self.graph, self.profiles, self.options = graph, profiles, options
-        self.trt, self.device, self.cache = trt, device, cache
+        self.trt, self.device, self.cuda_graph = trt, device, cuda_graph
+        self.cache = EngineCache.here(trt.__version__, device.architecture)
         self.engines = Deserialized(trt, host_code=options.version_compatible)
 
     def kept(self) -> Runner:
@@ -90,7 +91,7 @@ class TensorRTSteps:
         plan = self.cache.read(self.cache.path(self.graph, self.profiles, options))
         if plan is None:
             raise EngineError("no engine of this graph is kept for this TensorRT and GPU")
-        return TensorRTEngine(self.trt, self.engines.open(plan), self.device)
+        return self.opened(self.engines.open(plan))
 
     def refitted(self) -> Runner:
         """Open an engine without weights of the same structure, and give it the graph's weights."""
@@ -107,13 +108,17 @@ class TensorRTSteps:
         self.cache.write(self.cache.path(self.graph, self.profiles, self.options), built)
         if self.options.stripped:
             return self.filled(built.plan)
-        return TensorRTEngine(self.trt, self.engines.open(built.plan), self.device)
+        return self.opened(self.engines.open(built.plan))
 
     def filled(self, plan: bytes) -> Runner:
         """Open an engine without weights, and give it the graph's."""
         engine = self.engines.open(plan)
         self.engines.refit(engine, self.graph)
-        return TensorRTEngine(self.trt, engine, self.device)
+        return self.opened(engine)
+
+    def opened(self, engine: Any) -> Runner:
+        """Return what runs an engine."""
+        return TensorRTEngine(self.trt, engine, self.device, self.cuda_graph)
 
 
 def open_here(
@@ -137,8 +142,7 @@ def open_here(
     def steps() -> TensorRTSteps:
         if not found:
             trt, device = tensorrt(), cuda()
-            kept = EngineCache.here(trt.__version__, device.architecture)
-            found.append(TensorRTSteps(graph, profiles, options or BuildOptions(), trt, device, kept))
+            found.append(TensorRTSteps(graph, profiles, options or BuildOptions(), trt, device))
         return found[0]
 
     tries: tuple[Callable[[], Runner], ...] = (
@@ -149,6 +153,23 @@ def open_here(
         lambda: OnnxRuntimeRunner(graph, "CPUExecutionProvider"),
     )
     return climb_down(dict(zip(STEPS, tries, strict=True)))
+
+
+def open_kept(graph: bytes, profiles: Sequence[Profile], trt: Any, device: Any, cuda_graph: bool = False) -> Runner:
+    """Return an engine that was built before, by the first of ``STEPS`` that builds nothing.
+
+    Args:
+        graph: ONNX, strongly typed.
+        profiles: What shapes the engine takes.
+        trt: The ``tensorrt`` module.
+        device: A GPU, as ``Cuda`` opens it.
+        cuda_graph: Whether requests of one shape are recorded.
+
+    Raises:
+        EngineError: None is kept, or none can be opened.
+    """
+    steps = TensorRTSteps(graph, profiles, BuildOptions(), trt, device, cuda_graph)
+    return climb_down({"engine": steps.kept, "refit": steps.refitted}).runner
 
 
 def climb_down(tries: Mapping[str, Callable[[], Runner]]) -> Opened:

@@ -44,6 +44,7 @@ def open_graph(
     threads: int,
     tables: Mapping[str, NDArray[Any]],
     entries: Mapping[str, str] = MappingProxyType({}),
+    provider: str = "CPUExecutionProvider",
 ) -> Any:
     """Open a graph of the bundle, from memory; it can read no file.
 
@@ -57,6 +58,7 @@ def open_graph(
         threads: Threads within one operator.
         tables: What the graph's external initializers stand for, by name: views of the mapped file.
         entries: Further session options of onnxruntime, such as ``session.x64quantprecision``.
+        provider: Of onnxruntime's, the one that is to run the graph.
 
     Raises:
         BundleError: The graph asks for a file that is not among ``tables``, or onnxruntime cannot open it.
@@ -78,7 +80,7 @@ def open_graph(
     if tables:
         options.add_external_initializers(list(tables), values)
     try:
-        session = runtime.InferenceSession(bytes(bundle[name]), options, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(bytes(bundle[name]), options, providers=[provider])
     except Exception as error:  # onnxruntime's errors share no base class below Exception
         raise BundleError(
             f"{bundle.path}: {name} cannot be opened by onnxruntime {runtime.__version__} ({error}); "
