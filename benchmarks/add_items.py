@@ -16,6 +16,7 @@ import click
 import numpy as np
 
 from edgerec.benchmarks.environment import environment
+from edgerec.cli import main as run
 from edgerec.runtime import Recommender
 from edgerec.runtime.text import BATCH
 
@@ -63,4 +64,4 @@ def main(bundle: Path, source: str, rounds: int, out: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

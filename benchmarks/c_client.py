@@ -22,6 +22,7 @@ import onnxruntime
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.timer import measure, ratio
+from edgerec.cli import main as run
 from edgerec.errors import BundleError, UsageError
 from edgerec.files import write_result
 from edgerec.runtime import Recommender, recommender
@@ -217,4 +218,4 @@ def main(bundle: Path, rounds: int, seed: int, out: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

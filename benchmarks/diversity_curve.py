@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
+from edgerec.cli import main as run
 from edgerec.interactions import Requests
 from edgerec.metrics import bootstrap, paired_bootstrap, per_user
 from edgerec.runtime import MMR, Calibrated, Recommender
@@ -112,4 +113,4 @@ def main(bundle: Path, source: str, column: str, out: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

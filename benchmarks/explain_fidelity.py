@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
+from edgerec.cli import main as run
 from edgerec.interactions import Requests
 from edgerec.metrics import bootstrap, paired_bootstrap
 from edgerec.runtime import Recommender
@@ -144,4 +145,4 @@ def main(bundle: Path, source: str, users: int, seed: int, out: Path | None) -> 
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

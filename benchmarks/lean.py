@@ -27,6 +27,7 @@ import click
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
 from edgerec.bundle import Bundle
+from edgerec.cli import main as run
 from edgerec.errors import require
 from edgerec.files import write_result
 from edgerec.runtime.contents import read
@@ -194,4 +195,4 @@ def main(bundle: Path, rounds: int, out: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -34,6 +34,7 @@ from edgerec.benchmarks import machine
 from edgerec.benchmarks.environment import environment, version
 from edgerec.benchmarks.percentiles import summarise
 from edgerec.benchmarks.quality import markdown
+from edgerec.cli import main as run
 from edgerec.errors import EdgerecError, require
 from edgerec.files import atomic_path, sha256, write_result
 from edgerec.runtime import Recommendation, Recommender
@@ -245,18 +246,18 @@ def report(result: Mapping[str, Any]) -> str:
     ran, head = result["environment"], ["connections", "request", "n", "answers/s"]
     head += [f"{name} ms" for name in PERCENTILES] + ["wrong", "dropped", "RSS MB: start, end, peak"]
     lines = []
-    for run in result["runs"]:
-        for verb, found in run["answers"].items():
+    for one in result["runs"]:
+        for verb, found in one["answers"].items():
             whole = verb == "all"
-            memory = ", ".join("?" if mb is None else f"{mb:.0f}" for mb in run["rss_mb"].values())
-            cells = [str(run["connections"]), verb, f"{found['n']:,}", f"{run['per_second']:.0f}" if whole else ""]
+            memory = ", ".join("?" if mb is None else f"{mb:.0f}" for mb in one["rss_mb"].values())
+            cells = [str(one["connections"]), verb, f"{found['n']:,}", f"{one['per_second']:.0f}" if whole else ""]
             cells += [f"{found[name]['value']:.1f}" for name in PERCENTILES]
-            lines.append([*cells, *([str(run["wrong"]), str(run["dropped"]), memory] if whole else [""] * 3)])
-    swaps = ", ".join(f"{seconds:.1f}" for run in result["runs"] for seconds in run["seconds_to_swap"])
-    cost = ", ".join(f"{run['server_processor_ms']:.2f}" for run in result["runs"])
+            lines.append([*cells, *([str(one["wrong"]), str(one["dropped"]), memory] if whole else [""] * 3)])
+    swaps = ", ".join(f"{seconds:.1f}" for one in result["runs"] for seconds in one["seconds_to_swap"])
+    cost = ", ".join(f"{one['server_processor_ms']:.2f}" for one in result["runs"])
     direct, threaded = (result["recommend_processor_ms"][name] for name in ("directly", "in a thread"))
     loads = ", ".join(f"{load:.1f}" for load in ran["load_average"] or [])
-    foreign = max(run["machine"]["foreign_cores"] for run in result["runs"])
+    foreign = max(one["machine"]["foreign_cores"] for one in result["runs"])
     said = (
         f"{' and '.join(result['bundles'])}, {result['seconds']:g} s each; server and client shared core "
         f"{', '.join(map(str, result['affinity'] or ['?']))} of one machine ({ran['cpu']}; uvicorn "
@@ -299,4 +300,4 @@ def main(bundles: tuple[Path, Path], data: str, seconds: float, out: Path) -> No
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

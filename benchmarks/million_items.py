@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.timer import measure
+from edgerec.cli import main as run
 from edgerec.errors import UsageError, require
 from edgerec.files import write_result
 from edgerec.runtime import Recommender
@@ -268,4 +269,4 @@ def main(bundle: Path, n: int, queries: int, rounds: int, noise: float, seed: in
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

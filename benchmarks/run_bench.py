@@ -20,6 +20,8 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from edgerec.cli import main as run
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PEERS = {
@@ -157,4 +159,4 @@ def measure_lean(tiny: Path, quick: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

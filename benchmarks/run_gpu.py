@@ -23,6 +23,7 @@ from edgerec.benchmarks.devices import TORCH
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.run_bench import kit_of
 from edgerec.benchmarks.tables import table
+from edgerec.cli import main as run
 from edgerec.files import write_result
 
 DEVICES = ("cuda-torch", "cuda-ort", "tensorrt")
@@ -113,4 +114,4 @@ def main(student: Path, bundle: Path, out: Path, data: str, seconds: float) -> N
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import click
 
+from edgerec.cli import main as run
 from edgerec.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,4 +90,4 @@ def main(data: Path | None, work: Path, only: tuple[str, ...], seeds: int | None
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

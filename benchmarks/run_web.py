@@ -23,6 +23,7 @@ from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.shipped import latency
 from edgerec.benchmarks.timer import Latency
 from edgerec.benchmarks.web_subject import ENGINES, WEB
+from edgerec.cli import main as run
 from edgerec.errors import EdgerecError
 from edgerec.files import write_result
 
@@ -110,4 +111,4 @@ def main(bundles: tuple[Path, ...], data: str, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -99,8 +99,7 @@ def group() -> None:
 def main(command: click.Command = group) -> NoReturn:
     """Run the command line, or a script's command; an ``EdgerecError`` becomes a line on stderr and its exit code."""
     try:
-        command.main(standalone_mode=False)
-        sys.exit(0)
+        sys.exit(command.main(standalone_mode=False))  # None, or the code of a command that found what it looked for
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)

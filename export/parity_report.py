@@ -21,6 +21,7 @@ import onnxruntime
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.quality import markdown
 from edgerec.benchmarks.web_subject import ENGINES
+from edgerec.cli import main as run
 from edgerec.distill.checkpoint import Checkpoint, load
 from edgerec.errors import EdgerecError
 from edgerec.export.elsewhere import in_browser, in_python
@@ -153,4 +154,4 @@ def main(model: Path, out: Path, aarch64: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

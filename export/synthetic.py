@@ -16,6 +16,7 @@ import tokenizers
 from onnx import TensorProto, helper, numpy_helper
 
 from edgerec.bundle import write_bundle
+from edgerec.cli import main as run
 from edgerec.export.recommender_graph import IR_VERSION, OPSET, recommender_graph
 from edgerec.runtime.layout import ENCODER, GOLDENS, GRAPH, TOKENIZER, Tower, pack
 from edgerec.runtime.reference import dequantized, golden_request
@@ -109,4 +110,4 @@ def main(items: int, embedding_size: int, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

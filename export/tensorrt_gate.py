@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from edgerec.cli import main as run
 from edgerec.distill import checkpoint
 from edgerec.distill.encoder import MAX_TOKENS
 from edgerec.errors import require
@@ -83,4 +84,4 @@ def main(models: tuple[Path, ...], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -123,11 +125,11 @@ def test_a_gates_exit_code(tmp_path: Path) -> None:
     for name, level in (("a", 1.0), ("b", 1.2)):
         (tmp_path / f"{name}.json").write_text(json.dumps(result(x=level)))
     paths = [str(tmp_path / "a.json"), str(tmp_path / "b.json")]
+    command = [sys.executable, "-m", "edgerec", "bench", "compare", *paths, "--fail-if-slower"]
     codes = {
-        limit: CliRunner().invoke(bench, ["compare", *paths, "--fail-if-slower", limit]).exit_code
-        for limit in ("5%", "30%", "much")
+        limit: subprocess.run([*command, limit], capture_output=True).returncode for limit in ("5%", "30%", "much")
     }
-    assert codes == {"5%": 1, "30%": 0, "much": 2}
+    assert codes == {"5%": 1, "30%": 0, "much": 2}  # of the process, which is what CI sees
     said = CliRunner().invoke(bench, ["compare", *paths, "--json"])
     assert json.loads(said.stdout.splitlines()[-1])["passes"]
 
