@@ -72,11 +72,11 @@ def evaluate(
     """Score baselines, models, bundles and peers on one data set; with --study, train what is scored."""
     from edgerec.benchmarks.environment import environment
     from edgerec.benchmarks.evaluate import evaluate as score
-    from edgerec.benchmarks.evaluate import sample, table
+    from edgerec.benchmarks.evaluate import report, sample
     from edgerec.benchmarks.runs import write_requests
     from edgerec.benchmarks.shipped import BundleScorer
     from edgerec.errors import UsageError
-    from edgerec.files import write_json
+    from edgerec.files import write_result
     from edgerec.splits import split
 
     dataset = load_data(**options)
@@ -111,6 +111,7 @@ def evaluate(
             "kind": kind,
             "test_users": len(divided.test),
             "of_users": everybody,
+            "items": divided.n_items,
             "seen_masked": divided.mask_seen,
         },
         "rows": rows,
@@ -118,17 +119,12 @@ def evaluate(
         "environment": environment(),
     }
     if out:
-        write_json(out, result)
-        click.echo(f"wrote {out}", err=True)
+        write_result(out, result, report(result))
+        click.echo(f"wrote {out} and {out.with_suffix('.md')}", err=True)
     if trec:
         write_trec(trec, rankings, divided.test, dataset)
         click.echo(f"wrote {len(rankings)} runs and qrels.txt to {trec}", err=True)
-    masked = "seen items masked" if divided.mask_seen else "repeats unmasked"
-    scored = (
-        f"{len(divided.test)} users" if len(divided.test) == everybody else f"{len(divided.test)} of {everybody} users"
-    )
-    caption = f"{dataset.name}, {kind}, {scored}, full catalogue of {divided.n_items}, {masked}"
-    click.echo(json.dumps(result) if as_json else f"{caption}\n\n{table(rows)}")
+    click.echo(json.dumps(result) if as_json else report(result))
 
 
 def conduct(

@@ -73,6 +73,16 @@ def compare(a: IntArray, b: IntArray, requests: Requests, k: int) -> dict[str, f
     return paired_bootstrap(ndcg(a, requests, k), ndcg(b, requests, k))
 
 
+def report(result: Mapping[str, Any]) -> str:
+    """Return the result of ``edgerec evaluate`` as Markdown."""
+    asked = result["split"]
+    of = "" if asked["test_users"] == asked["of_users"] else f" of {asked['of_users']}"
+    masked = "seen items masked" if asked["seen_masked"] else "repeats unmasked"
+    users = f"{asked['test_users']}{of} users"
+    caption = f"{result['data']['name']}, {asked['kind']}, {users}, full catalogue of {asked['items']}, {masked}"
+    return f"{caption}\n\n{table(result['rows'])}\n"
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a Markdown table, at the first k."""
     k = rows[0]["test"][0]["k"]

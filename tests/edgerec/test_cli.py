@@ -58,9 +58,12 @@ def test_inspect_prepare_and_evaluate_a_catalogue_nobody_has_seen(cycle: Path, t
     inspected = json.loads(run("data", "inspect", str(cycle), "--json").stdout)
     assert inspected["users to score"]["leave-one-out"] == {"validation": 40, "test": 40}
     assert run("data", "prepare", str(cycle), "--out", str(tmp_path / "out")).returncode == 0
-    result = run("evaluate", str(tmp_path / "out"), "--no-text", "--json", "--trec", str(tmp_path / "trec"))
+    options = ["--no-text", "--json", "--trec", str(tmp_path / "trec"), "--out", str(tmp_path / "quality.json")]
+    result = run("evaluate", str(tmp_path / "out"), *options)
     assert result.returncode == 0, result.stderr
     rows = {row["name"]: row for row in json.loads(result.stdout)["rows"]}
     assert set(rows) == {"popularity", "ItemKNN", "EASE", "TF-IDF profile"}
     assert rows["ItemKNN"]["test"][0]["hr"]["mean"] == 1.0  # the ring's next item, among seven unseen ones
+    said = (tmp_path / "quality.md").read_text().splitlines()
+    assert said[0] == "out, leave-one-out, 40 users, full catalogue of 12, seen items masked" and len(said) == 8
     assert {path.name for path in (tmp_path / "trec").iterdir()} >= {"qrels.txt", "ItemKNN.run"}
