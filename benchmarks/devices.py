@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from edgerec.benchmarks import jetson
 from edgerec.benchmarks.adapters import KINDS, Empty
 from edgerec.benchmarks.cuda_subject import KINDS as CUDA_KINDS
 from edgerec.benchmarks.cuda_subject import CudaSubject
-from edgerec.benchmarks.environment import version
 from edgerec.benchmarks.harness import Target
 from edgerec.benchmarks.web_subject import ENGINES as WEB_ENGINES
 from edgerec.benchmarks.web_subject import KINDS as WEB_KINDS
@@ -109,7 +109,7 @@ def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int, kit
 
 def no_tensorrt(kit: Path | None) -> str | None:
     """Return what is missing to drive engines here, or None."""
-    if version("tensorrt") is None:
+    if find_spec("tensorrt") is None:
         return "tensorrt is not installed"
     try:
         open_driver()
@@ -119,17 +119,23 @@ def no_tensorrt(kit: Path | None) -> str | None:
 
 
 def of_kit(kit: Path, bundle: Path, name: str, kinds: tuple[str, ...], threads: int) -> list[Target]:
-    """Return a kit's targets: every graph, with and without a CUDA graph, copies to the GPU counted and not."""
+    """Return a kit's targets: every graph, with and without a CUDA graph, copies to the GPU counted and not.
+
+    Raises:
+        UsageError: It lacks a graph.
+    """
     found = []
     for graph, answers in TENSORRT_GRAPHS.items():
         file = kit / "graphs" / f"{graph}.onnx"
+        if not file.exists():
+            raise UsageError(f"got --kit {kit}, and {file} is not there; expected what export --target tensorrt wrote")
         for cuda_graph, transfers in product((False, True), (True, False)):
             way = ("CUDA graph" if cuda_graph else "no CUDA graph") + ("" if transfers else ", transfers not counted")
             options = {"bundle": str(bundle), "graph": str(file), "threads": threads}
             options |= {"cuda_graph": cuda_graph, "transfers": transfers}
             found.append(
                 Target(
-                    f"{name} {version('tensorrt')}, {graph}, {way}",
+                    f"{name}, {graph}, {way}",
                     TENSORRT,
                     TENSORRT_SUBJECT,
                     tuple(kind for kind in kinds if kind in answers),

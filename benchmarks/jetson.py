@@ -96,14 +96,14 @@ def required(*command: str) -> None:
         raise BoardError(f"{' '.join(command)} failed; expected root on a Jetson: measure without changing its state")
 
 
-def remote(host: str, edgerec: str, arguments: Sequence[str], timeout: float = 3600.0) -> dict[str, Any]:
+def remote(host: str, edgerec: str, arguments: Sequence[str], timeout: float | None = None) -> dict[str, Any]:
     """Run ``bench run`` on another machine, where edgerec and the files are, and return its result.
 
     Args:
         host: As ssh takes it.
         edgerec: The command over there.
         arguments: Of ``bench run``; paths are those of the other machine.
-        timeout: Seconds.
+        timeout: Seconds; None waits for as long as the cells over there take, each of which has a limit.
 
     Raises:
         BoardError: ssh or the command failed, or printed no result.

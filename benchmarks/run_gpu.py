@@ -10,8 +10,6 @@ Without a GPU nothing is written, and the exit code is 1.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ import click
 from edgerec.benchmarks import adapters
 from edgerec.benchmarks.devices import TORCH
 from edgerec.benchmarks.environment import environment
-from edgerec.benchmarks.run_bench import kit_of
+from edgerec.benchmarks.run_bench import kit_options, measure
 from edgerec.benchmarks.tables import table
 from edgerec.cli import main as run
 from edgerec.files import write_result
@@ -103,11 +101,9 @@ def main(student: Path, bundle: Path, out: Path, data: str, seconds: float) -> N
         raise SystemExit(1)
     out.mkdir(parents=True, exist_ok=True)
     options = [f"--device={name}" for name in DEVICES] + [f"--kind={kind}" for kind in KINDS]
-    options += ["--model", str(student), "--data", data, "--seconds", str(seconds), "--out", str(out / "bench.json")]
-    options += ["--kit", str(kit_of(student, out / "kit"))]
-    command = [sys.executable, "-m", "edgerec", "bench", "run", str(bundle), *options]
-    if (code := subprocess.run(command, check=False).returncode) not in (0, 1):  # 1: a cell failed, as the result says
-        raise click.ClickException(f"bench run ended with code {code}; the GPU was not measured")
+    options += ["--model", str(student), "--data", data, "--seconds", str(seconds)]
+    options += kit_options(student, out / "kit")
+    measure([str(bundle), *options], out / "bench.json")
     result = sweeps(student, data, "cuda", seconds)
     write_result(out / "sweep.json", result, report(result))
     click.echo(report(result))

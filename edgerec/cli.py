@@ -7,6 +7,7 @@ the module and to its one-line help; a test checks that each line equals the com
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import NoReturn
 
@@ -96,8 +97,19 @@ def group() -> None:
     """Recommenders that fit on the device: log and catalogue in, one small file out."""
 
 
+def ended(number: int, frame: object) -> NoReturn:
+    """End as a shell tells that a signal ended a process."""
+    sys.exit(128 + number)
+
+
 def main(command: click.Command = group) -> NoReturn:
     """Run the command line, or a script's command; an ``EdgerecError`` becomes a line on stderr and its exit code."""
+    for name in (
+        "SIGTERM",
+        "SIGHUP",
+    ):  # so that what is under way is put back: workers, temporary files, a board's clocks
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, ended)
     try:
         sys.exit(command.main(standalone_mode=False))  # None, or the code of a command that found what it looked for
     except click.exceptions.Abort:

@@ -22,7 +22,8 @@ from edgerec.export.kit_run import ITEM_TABLE, faults_of, profiles_of
 from edgerec.export.limits import LIMITS
 from edgerec.export.package import STRINGS, Draft, draft, sizes_of, unpack
 from edgerec.export.qdq import fp16_graph, qdq_graph
-from edgerec.export.tensorrt_builder import build, load_tensorrt
+from edgerec.export.tensorrt_builder import BuildOptions, build, load_tensorrt
+from edgerec.export.tensorrt_cache import EngineCache
 from edgerec.export.tensorrt_cases import Case, K, cases_of, describe, same_lists
 from edgerec.export.tensorrt_ladder import OnnxRuntimeRunner
 from edgerec.export.tensorrt_recommender import PRECISIONS, tensorrt_recommender
@@ -188,10 +189,12 @@ def build_engines(
     except EdgerecError as error:
         return f"no engine was built here: {error}; wrote the Jetson build kit: run its build.sh on the board"
     engines, timing, answers = Deserialized(trt), b"", {}
+    cache = EngineCache.here(trt.__version__, device.architecture)
     profiles = profiles_of(json.loads((folder / "kit.json").read_text("utf-8"))["model"])
     for name, graph in graphs.items():
         built = build(trt, graph, profiles[kind_of(name)], None, timing, engines)
         timing = built.timing_cache
+        cache.write(cache.path(graph, profiles[kind_of(name)], BuildOptions()), built)  # run-kit need not build again
         write_bytes(folder / "engines" / f"{name}.plan", built.plan)
         write_json(folder / "engines" / f"{name}.json", {**built.record, "architecture": device.architecture})
         runner = TensorRTEngine(trt, engines.open(built.plan), device)

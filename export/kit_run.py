@@ -18,7 +18,7 @@ from edgerec.files import write_bytes
 from edgerec.runtime.cuda import Cuda
 from edgerec.runtime.tensorrt_engine import Arrays
 
-ITEM_TABLE = "item_out.i8"  # of a bundle: no two models have the same
+ITEM_TABLE = "item_out.i8"  # of a bundle: no two teachers have the same
 
 
 def run_kit(
@@ -85,6 +85,12 @@ def profiles_of(model: Mapping[str, Any]) -> dict[str, list[Profile]]:
     """Return the shapes of each kind of graph, of a model as ``runtime.layout.pack`` describes it."""
     sizes = len(model["decays"]), model["embedding_size"], len(model["repeat_decays"])
     return {"encoder": encoder_profiles(model["max_tokens"]), "recommender": recommender_profiles(*sizes)}
+
+
+def golden_outputs(folder: Path, entry: dict[str, Any]) -> Arrays:
+    """Return the golden outputs of a graph, as ``kit.json`` describes it."""
+    kept = folder / "goldens" / entry["kind"]
+    return {one: kit_check.read_raw(kept / f"{one}.bin", kind) for one, kind in entry["outputs"].items()}
 
 
 def golden_inputs(folder: Path, entry: dict[str, Any]) -> Arrays:

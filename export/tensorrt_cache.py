@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import onnx
-
 from edgerec.export.tensorrt_builder import BuildOptions, Built, Profile
 from edgerec.files import cache_dir, sha256, write_bytes, write_json
 
@@ -24,6 +22,8 @@ def l4t_release() -> str | None:
 def digest(graph: bytes, stripped: bool) -> str:
     """Return the sha256 of a graph; without its weights where the engine does not hold them either."""
     if stripped:
+        import onnx  # here: an engine with its weights is opened without it
+
         model = onnx.load_from_string(graph)
         for tensor in model.graph.initializer:
             for name in ("raw_data", "float_data", "int32_data", "int64_data"):

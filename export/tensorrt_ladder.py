@@ -26,7 +26,7 @@ STEPS = ("engine", "refit", "rebuild", "onnxruntime-cuda", "onnxruntime-cpu")
 class Runner(Protocol):
     """Runs a graph."""
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays: ...  # noqa: D102
+    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> Arrays: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Opened:
     runner: Runner
     step: str
     reasons: Mapping[str, str]
+
+
+class NotKeptError(EngineError):
+    """No engine was built here before."""
 
 
 class OnnxRuntimeRunner:
@@ -58,9 +62,9 @@ class OnnxRuntimeRunner:
         except Exception as error:  # onnxruntime's errors share no base class below Exception
             raise EngineError(f"onnxruntime's {provider} does not take the graph ({error})") from error
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Return every output."""
-        names = [node.name for node in self._session.get_outputs()]
+    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> Arrays:
+        """Return outputs, all of them where none is named."""
+        names = list(outputs) or [node.name for node in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
 
 
@@ -90,7 +94,7 @@ class TensorRTSteps:
         options = replace(self.options, stripped=False)
         plan = self.cache.read(self.cache.path(self.graph, self.profiles, options))
         if plan is None:
-            raise EngineError("no engine of this graph is kept for this TensorRT and GPU")
+            raise NotKeptError(f"no engine of this graph is kept in {self.cache.folder} for this TensorRT and GPU")
         return self.opened(self.engines.open(plan))
 
     def refitted(self) -> Runner:
@@ -98,7 +102,7 @@ class TensorRTSteps:
         options = replace(self.options, stripped=True)
         plan = self.cache.read(self.cache.path(self.graph, self.profiles, options))
         if plan is None:
-            raise EngineError("no engine without weights of this structure is kept for this TensorRT and GPU")
+            raise NotKeptError("no engine without weights of this structure is kept for this TensorRT and GPU")
         return self.filled(plan)
 
     def rebuilt(self) -> Runner:
@@ -156,7 +160,7 @@ def open_here(
 
 
 def open_kept(graph: bytes, profiles: Sequence[Profile], trt: Any, device: Any, cuda_graph: bool = False) -> Runner:
-    """Return an engine that was built before, by the first of ``STEPS`` that builds nothing.
+    """Return an engine that was built before with the default options, or one without weights, filled.
 
     Args:
         graph: ONNX, strongly typed.
@@ -166,10 +170,17 @@ def open_kept(graph: bytes, profiles: Sequence[Profile], trt: Any, device: Any, 
         cuda_graph: Whether requests of one shape are recorded.
 
     Raises:
-        EngineError: None is kept, or none can be opened.
+        NotKeptError: There is none.
+        EngineError: It cannot be opened.
     """
     steps = TensorRTSteps(graph, profiles, BuildOptions(), trt, device, cuda_graph)
-    return climb_down({"engine": steps.kept, "refit": steps.refitted}).runner
+    try:
+        return steps.kept()
+    except NotKeptError as reason:
+        try:
+            return steps.refitted()
+        except NotKeptError:
+            raise reason from None
 
 
 def climb_down(tries: Mapping[str, Callable[[], Runner]]) -> Opened:

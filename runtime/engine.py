@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgerec.bundle import Bundle
-from edgerec.errors import BundleError
+from edgerec.errors import BundleError, EdgerecError
 from edgerec.runtime.contents import Contents
 from edgerec.runtime.graph_scan import externals
 from edgerec.runtime.layout import GRAPH, FloatArray
@@ -117,6 +117,8 @@ def run(bundle: Bundle, name: str, session: Any, outputs: Sequence[str], feed: M
     """
     try:
         return session.run(outputs, feed)
+    except EdgerecError:  # of an engine in onnxruntime's place, which says what it cannot do
+        raise
     except Exception as error:  # onnxruntime's errors share no base class below Exception
         raise BundleError(f"{bundle.path}: {name} cannot run here ({error}); export the bundle again") from error
 

@@ -8,7 +8,7 @@ with memory of its own: that is for few shapes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -99,15 +99,24 @@ class TensorRTEngine:
         self.inputs = [name for name in names if given[name]]
         self.outputs = [name for name in names if not given[name]]
         self.dtypes = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
+        self._limits = [
+            {name: limits(engine.get_tensor_profile_shape(name, profile)) for name in self.inputs}
+            for profile in range(engine.num_optimization_profiles)
+        ]
+        # each context takes the memory of its own profile, not of the largest
+        strategies = getattr(trt, "ExecutionContextAllocationStrategy", None)
+        self._memory = () if strategies is None else (strategies.ON_PROFILE_CHANGE,)
+        self._shapes: dict[tuple[Any, ...], dict[str, tuple[int, ...]]] = {}  # of the outputs
         self._contexts: dict[tuple[Any, ...], Any] = {}
         self._buffers: dict[str, tuple[int, int]] = {}  # address and size
         self._graphs: dict[tuple[Any, ...], int] = {}
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Return every output.
+    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] = ()) -> Arrays:
+        """Return outputs.
 
         Args:
             feeds: Input -> array, of a shape that some profile covers; kinds are brought to the engine's.
+            outputs: Which to bring back to the host; all where none is named.
 
         Raises:
             UsageError: An input is missing, or its shape lies in no profile.
@@ -120,15 +129,18 @@ class TensorRTEngine:
         if key not in self._graphs:
             for name, array in arrays.items():
                 context.set_input_shape(name, array.shape)
-        results = {name: np.empty(tuple(context.get_tensor_shape(name)), self.dtypes[name]) for name in self.outputs}
+        if key not in self._shapes:
+            self._shapes[key] = {name: tuple(context.get_tensor_shape(name)) for name in self.outputs}
+        results = {name: np.empty(shape, self.dtypes[name]) for name, shape in self._shapes[key].items()}
         addresses = {name: self._buffer(name, array.nbytes) for name, array in {**arrays, **results}.items()}
         for name, array in arrays.items():
             self.device.to_device(addresses[name], array)
         self._execute(context, key, addresses)
-        for name, array in results.items():
+        found = {name: results[name] for name in outputs or self.outputs}
+        for name, array in found.items():
             self.device.to_host(array, addresses[name])
         self.device.wait()
-        return results
+        return found
 
     def close(self) -> None:
         """Give the device memory back."""
@@ -144,16 +156,15 @@ class TensorRTEngine:
 
     def _profile(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
         """Return the first profile that shapes fit."""
-        for profile in range(self.engine.num_optimization_profiles):
-            limits = {name: self.engine.get_tensor_profile_shape(name, profile) for name in shapes}
-            if all(within(shape, limits[name][0], limits[name][2]) for name, shape in shapes.items()):
+        for profile, known in enumerate(self._limits):
+            if all(within(shape, *known[name]) for name, shape in shapes.items()):
                 return profile
         got = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         raise UsageError(f"no profile of the engine covers {got}; expected shorter inputs, or build more profiles")
 
     def _context(self, profile: int, key: tuple[Any, ...]) -> Any:
         if key not in self._contexts:
-            context = self.engine.create_execution_context()
+            context = self.engine.create_execution_context(*self._memory)
             if context is None or not context.set_optimization_profile_async(profile, self.device.stream):
                 raise EngineError(f"TensorRT gives no context for profile {profile}; is the device's memory full?")
             self.device.wait()
@@ -192,6 +203,11 @@ class TensorRTEngine:
         for graph in self._graphs.values():
             self.device.discard(graph)
         self._graphs.clear()
+
+
+def limits(shapes: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the smallest and the largest shape of a profile's three."""
+    return tuple(shapes[0]), tuple(shapes[2])
 
 
 def within(shape: tuple[int, ...], smallest: tuple[int, ...], largest: tuple[int, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,21 @@ def test_a_users_mistake_is_one_line_and_exit_code_2() -> None:
     assert result.returncode == 2
     assert result.stderr.startswith("edgerec: nowhere is no folder")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_is_under_way_is_put_back_when_the_process_is_ended(tmp_path: Path) -> None:
+    code = (
+        "import tempfile, time\nimport click\nfrom edgerec.cli import main\n"
+        "@click.command()\ndef wait():\n"
+        f"  with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}):\n"
+        "    print('here', flush=True)\n    time.sleep(60)\n"
+        "main(wait)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"here\n"
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM and not list(tmp_path.iterdir())
+    process.stdout.close()
 
 
 def test_doctor_prints_one_json_value() -> None:

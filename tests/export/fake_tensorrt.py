@@ -105,6 +105,9 @@ class FakeTensorRT:
         self.BuilderFlag = IntEnum("BuilderFlag", flags)
         self.NetworkDefinitionCreationFlag = IntEnum("NetworkDefinitionCreationFlag", kinds, start=0)
         self.HardwareCompatibilityLevel = Enum("HardwareCompatibilityLevel", ["NONE", "AMPERE_PLUS"])
+        self.ExecutionContextAllocationStrategy = Enum(
+            "ExecutionContextAllocationStrategy", ["STATIC", "ON_PROFILE_CHANGE", "USER_MANAGED"]
+        )
         self.TensorIOMode = Enum("TensorIOMode", ["NONE", "INPUT", "OUTPUT"])
         self.Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda logger, level: None})
         self.Builder = lambda logger: Builder(self)
@@ -270,7 +273,8 @@ class Engine(Recorder):
     def get_tensor_profile_shape(self, name: str, profile: int) -> Sequence[tuple[int, ...]]:
         return [tuple(one) for one in self.content["profiles"][profile][name]]
 
-    def create_execution_context(self) -> Context:
+    def create_execution_context(self, strategy: Enum) -> Context:
+        assert strategy is self.trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
         self.trt.calls.append(("context",))
         return Context(self.trt, self)
 

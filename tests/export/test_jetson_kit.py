@@ -33,8 +33,9 @@ from edgerec.export.jetson_kit import write_tensorrt
 from edgerec.export.kit_run import run_kit
 from edgerec.export.package import draft, package
 from edgerec.export.tensorrt_recommender import tensorrt_recommender
-from edgerec.export.tensorrt_subject import EngineSession, TensorrtSubject, Untimed
+from edgerec.export.tensorrt_subject import EngineSession, TensorrtSubject, Untimed, nothing
 from edgerec.runtime.cuda import NoGPUError
+from edgerec.runtime.tensorrt_engine import EngineError
 from edgerec.splits import split
 from tests.export.fake_tensorrt import FakeCuda, FakeTensorRT
 
@@ -300,26 +301,60 @@ def test_an_engine_is_not_built_by_the_benchmark_and_belongs_to_the_bundle(kit: 
         TensorrtSubject("encode", str(bundle), graph, **given).prepare()
     with pytest.raises(NotHere, match="tensorrt is not available"):
         TensorrtSubject("encode", str(bundle), graph, **given | {"tensorrt": absent}).prepare()
-    described = json.loads((kit / "kit.json").read_text())
-    (kit / "kit.json").write_text(json.dumps({**described, "item_table": "of another model"}))
-    with pytest.raises(UsageError, match="other items' vectors"):
+    run_kit(kit, None, lambda: trt, lambda: device)
+    trt.broken = "open"
+    with pytest.raises(EngineError, match="cannot open an engine"):  # that is a failure, and no lack
         TensorrtSubject("encode", str(bundle), graph, **given).prepare()
+    described = json.loads((kit / "kit.json").read_text())
+    (kit / "kit.json").write_text(json.dumps({**described, "item_table": "of another teacher"}))
+    with pytest.raises(UsageError, match="not of one model"):
+        TensorrtSubject("encode", str(bundle), graph, **given).prepare()
+    (kit / "kit.json").write_text(json.dumps(described))
+    turned = kit / "goldens" / "encoder" / "text_vector.bin"  # the same teacher's items, another student's texts
+    turned.write_bytes(np.fromfile(turned, np.float32)[::-1].tobytes())
+    with pytest.raises(UsageError, match="not of one model"):
+        TensorrtSubject("encode", str(bundle), graph, **given).prepare()
+
+
+@pytest.mark.parametrize("repeats", [[], [0.5, 0.9]], ids=["seen masked", "repeats"])
+def test_with_a_cuda_graph_no_request_is_the_first_of_its_shape(repeats: list[float]) -> None:
+    class Runner:
+        def __init__(self) -> None:
+            self.shapes: list[dict[str, tuple[int, ...]]] = []
+
+        def run(self, feeds: Any, outputs: Any = ()) -> Any:
+            self.shapes.append({name: array.shape for name, array in feeds.items()})
+            return {"items": np.zeros((1, 10)), "scores": np.zeros((1, 10))}
+
+    runner, model = Runner(), {"decays": [0.5], "embedding_size": 4, "repeat_decays": repeats}
+    session = EngineSession(runner, nothing(model))
+    session.record(1024)
+    recorded = runner.shapes[:]
+    assert [shape["exclude"][1] for shape in recorded] == [1024, 512, 256, 128, 64, 32, 16]
+    for length in (0, 1, 16, 17, 700, 1024):
+        feed: dict[str, Any] = {"history": np.zeros((1, 1), np.int64), "k": np.array([10])}
+        if repeats:
+            feed["repeat_rows"] = np.ones((1, length), np.int64)
+            feed["repeat_memory"] = np.ones((1, 2, length), np.float32)
+        elif length:
+            feed["exclude"] = np.ones((1, length), np.int64)
+        session.run(["items"], feed)
+        assert runner.shapes[-1] in recorded
 
 
 def test_an_engine_takes_plain_requests_for_what_it_was_built_for() -> None:
     class Runner:
-        def run(self, feeds: Any) -> Any:
+        def run(self, feeds: Any, outputs: Any) -> Any:
             self.feeds = feeds
             return {"items": np.arange(10)[None], "scores": np.zeros((1, 10))}
 
     runner, state = Runner(), np.zeros((1, 2, 3), np.float32)
-    session = EngineSession(runner, {"exclude": np.zeros((1, 1), np.int64)}, longest=40)
-    feed = {"history": np.ones((1, 17), np.int64), "state": state, "k": np.array([4])}
+    session = EngineSession(runner, {"exclude": np.zeros((1, 1), np.int64)})
+    feed = {"history": np.ones((1, 1), np.int64), "state": state, "k": np.array([4])}
     assert session.run(["items"], feed)[0].tolist() == [[0, 1, 2, 3]]
-    shapes = {name: array.shape for name, array in runner.feeds.items()}
-    assert shapes == {"exclude": (1, 16), "history": (1, 32), "state": (1, 2, 3)}
-    session.run(["items"], feed | {"history": np.ones((1, 33), np.int64)})
-    assert runner.feeds["history"].shape == (1, 40) and runner.feeds["history"].sum() == 33
+    assert {name: array.shape for name, array in runner.feeds.items()} == {
+        "exclude": (1, 1), "history": (1, 1), "state": (1, 2, 3)
+    }  # fmt: skip
     with pytest.raises(UsageError, match="11 items; expected at most 10"):
         session.run(["items"], feed | {"k": np.array([11])})
     with pytest.raises(UsageError, match="score_offset"):
@@ -344,10 +379,12 @@ def test_a_clock_can_stand_still_during_transfers() -> None:
             self.to_device(address, array)
 
     device = Untimed(Device(), lambda: now[0])
-    device.to_device(1, np.zeros(1))
-    device.to_host(np.zeros(1), 1)
-    assert device.stream == 7 and log == ["wait", "copy", "wait"] * 2
-    assert now[0] == 402 and device.clock() == 200  # less both copies, each with its wait
+    for _ in range(2):
+        device.to_device(1, np.zeros(1))
+    for _ in range(2):
+        device.to_host(np.zeros(1), 1)
+    assert device.stream == 7 and log == [*["copy", "wait"] * 2, "wait", *["copy", "wait"] * 2]
+    assert now[0] == 504 and device.clock() == 100  # the one wait that is for the engine
 
 
 def test_a_kit_is_measured_graph_by_graph_and_way_by_way_or_says_why_not(
@@ -360,18 +397,21 @@ def test_a_kit_is_measured_graph_by_graph_and_way_by_way_or_says_why_not(
         return one.missing
 
     assert reason(kit) == "tensorrt is not installed"
-    monkeypatch.setattr(devices, "version", lambda package: "10.3.0")
+    monkeypatch.setattr(devices, "find_spec", lambda package: package)
     assert "no NVIDIA driver" in str(reason(kit))
     monkeypatch.setattr(devices, "open_driver", lambda: None)
     assert "no --kit" in str(reason(None))
     found = devices.targets(["tensorrt"], [bundle], [], kinds, [1], [kit])[1:]
     assert len({one.name for one in found}) == len(found) == 4 * 2 * 2
-    assert found[0].name == "student, tensorrt 10.3.0, recommender.fp16, no CUDA graph"
-    assert found[-1].name == "student, tensorrt 10.3.0, encoder.int8-qdq, CUDA graph, transfers not counted"
+    assert found[0].name == "student, tensorrt, recommender.fp16, no CUDA graph"
+    assert found[-1].name == "student, tensorrt, encoder.int8-qdq, CUDA graph, transfers not counted"
     assert found[0].kinds == ("recommend",) and found[-1].kinds == ("encode",)
     assert all(one.file and one.file.exists() for one in found)
     with pytest.raises(UsageError, match="got 2 kits and 1 bundles"):
         devices.targets(["tensorrt"], [bundle], [], kinds, [1], [kit, kit])
+    (kit / "graphs" / "encoder.fp16.onnx").unlink()
+    with pytest.raises(UsageError, match=r"encoder\.fp16\.onnx is not there"):
+        devices.targets(["tensorrt"], [bundle], [], kinds, [1], [kit])
 
 
 def test_an_error_anywhere_leaves_nothing(
