@@ -199,10 +199,10 @@ def teach(
     admission = Admission(training, round((1 - recipe.late) * options.steps))
     best = fit(training, groups, split, options, folder, label, resume, callbacks=[admission, *callbacks])
     training.admit()  # where no step came after
-    items = len(lesson.held)
-    ratio = lengthen(pupil.student, encoder.all()[:items], lesson.goal[:items])
-    judged["student"] = encoder.all()
-    judged["student"][lesson.unseen] = training.unseen * ratio
+    items, vectors = len(lesson.held), encoder.all()
+    ratio = lengthen(pupil.student, vectors[:items], lesson.goal[:items])
+    vectors[lesson.unseen] = training.unseen
+    judged["student"] = vectors * ratio
     groups_of = {"seen": ~lesson.held, "unseen": lesson.held}
     return report(judged, lesson.goal, groups_of, pupil.vocabulary, best)
 
