@@ -17,6 +17,7 @@ from typing import NamedTuple
 import click
 
 from edgerec.cli import main as run
+from edgerec.files import write_bytes
 from edgerec.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,6 +61,28 @@ PLANNED = (
 )
 
 
+class Further(NamedTuple):
+    """A result beside the studies: commands after ``python -m``, formatted with where things are."""
+
+    name: str
+    data: str
+    commands: tuple[tuple[str, ...], ...]
+    peer: str | None = None  # whose runs it is about
+
+
+EVALUATE = ("edgerec", "evaluate", "{source}", "--out", "{out}")
+CROSS = ("edgerec", "fine-tune-cross", "{source}", "--teacher", "{study}/seed-0/teacher", "--out", "{study}/cross")
+RERANK = ("--model", "{study}/cross", "--rerank", "{study}/seed-0/teacher", "--model", "{study}/seed-0/teacher")
+SPEED = ("edgerec.benchmarks.training_speed", "{source}", "--out", "{out}")
+FURTHER = (
+    Further("training-ml-100k", "ml-100k", (SPEED,)),
+    Further("training-amazon-industrial", "amazon-industrial", (SPEED,)),
+    Further("training-completejourney", "completejourney", (SPEED,)),
+    Further("cross-ml-100k", "ml-100k", ((*CROSS, "--pairs", "10000"), (*EVALUATE, *RERANK, "--users", "400"))),
+    Further("peers-onlineretail", "onlineretail", ((*EVALUATE, "--run", "SASRec={peers}"),), "quality-onlineretail"),
+)
+
+
 def source(name: str, folder: Path | None) -> str | None:
     """Return where a data set is: its own name if it can be fetched, its folder if that is there, else None."""
     if name in SOURCES:
@@ -87,6 +110,23 @@ def main(data: Path | None, work: Path, only: tuple[str, ...], seeds: int | None
         command += ["--run", f"SASRec={peers}"] if (peers / "peer.json").exists() else []
         click.echo(f"== {one.name}")
         subprocess.run([*command, "--out", str(RESULTS / f"{one.name}.json")], check=True)
+    for more in FURTHER:
+        found = source(more.data, data)
+        peers = work / "peers" / (more.peer or more.name)
+        if (not only or more.data in only) and found and (not more.peer or (peers / "peer.json").exists()):
+            click.echo(f"== {more.name}")
+            make(more, found, work / "quality" / f"quality-{more.data}", peers, work / "quality" / f"{more.name}.json")
+
+
+def make(more: Further, found: str, study: Path, peers: Path, out: Path) -> None:
+    """Run what of a further result's commands has left no file yet, and take the result among the others."""
+    places = {"source": found, "study": study, "peers": peers, "out": out}
+    for template in more.commands:
+        words = [word.format(**places) for word in template]
+        if not Path(words[words.index("--out") + 1]).exists():
+            subprocess.run([sys.executable, "-m", *words], check=True)
+    for suffix in (".json", ".md"):
+        write_bytes(RESULTS / f"{more.name}{suffix}", out.with_suffix(suffix).read_bytes())
 
 
 if __name__ == "__main__":
