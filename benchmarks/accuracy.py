@@ -25,7 +25,7 @@ def quality(answers: Sequence[Sequence[str]], data: Dataset, split: Split) -> di
     row_of = {item: row for row, item in enumerate(data.item_ids)}
     ranked: IntArray = np.full((len(answers), K), -1, np.int32)
     for number, answer in enumerate(answers):
-        rows = [row_of[item] for item in answer[:K]]
+        rows = [row_of.get(item, -1) for item in answer[:K]]  # what is no item is a place without one
         ranked[number, : len(rows)] = rows
     return summarise(ranked, split.test, split.warm, K)
 

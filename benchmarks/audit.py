@@ -9,8 +9,15 @@ SHARE = 0.05  # of the fastest subject's p50 that the harness itself may take
 
 
 def checks(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what was checked, and whether it passes; what was not measured is not checked."""
-    found = []
+    """Return what was checked, and whether it passes. What was not measured is not checked; something must be."""
+    cells = [cell for cell in result["cells"] if cell["device"] != "harness"]
+    found = [
+        {"what": f"{cell['subject']}, {cell['kind']}, {cell['scenario']}: {cell['reason']}", "passes": False}
+        for cell in cells
+        if cell["status"] == "failed"
+    ]
+    if not any(cell["status"] == "measured" for cell in cells):
+        found.append({"what": "nothing was measured", "passes": False})
     for row in result["audits"]:
         who = f"{row['subject']}, {row['kind']}"
         if (first := row["test01"])["passes"] is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ def bench() -> None:
 def percent(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
     """Return ``5%`` as 0.05."""
     try:
-        return None if value is None else float(value.removesuffix("%")) / 100
-    except ValueError as error:
-        raise click.BadParameter(f"got {value}; expected a percentage such as 5%") from error
+        found = None if value is None else float(value.removesuffix("%")) / 100
+        if found is None or 0 <= found < math.inf:
+            return found
+    except ValueError:
+        pass
+    raise click.BadParameter(f"got {value}; expected a percentage such as 5%")
 
 
 @bench.command("run")
@@ -156,7 +160,8 @@ def report(results: tuple[Path, ...], out: Path) -> None:
 
     if out.suffix not in FORMATS:
         raise UsageError(f"got --out {out}; expected a file that ends in {', '.join(FORMATS)}")
-    found = {path.stem: read(path) for path in results}
+    stems = [path.stem for path in results]
+    found = {path.stem if stems.count(path.stem) == 1 else str(path): read(path) for path in results}
     write_bytes(out, FORMATS[out.suffix](found).encode())
     click.echo(f"wrote {out}")
 

@@ -11,6 +11,7 @@ from edgerec.benchmarks.percentiles import ratio_of_medians, verdict
 from edgerec.benchmarks.tables import table
 from edgerec.files import sha256
 
+ROUNDS = 3  # processes a cell: below, how processes differ is not known
 Key = tuple[str, str, str, int | None]
 
 
@@ -51,6 +52,9 @@ def one(a: Mapping[str, Any], b: Mapping[str, Any] | None, paired: bool) -> dict
         reason = "B has no such cell" if b is None else f"B {b['status']}: {b['reason']}"
         return {"ratio": None, "shows": reason, "lost": True}
     first, second = ([run["order_statistics_ms"] for run in cell["runs"]] for cell in (a, b))
+    if (rounds := min(len(first), len(second))) < ROUNDS:
+        shows = f"no difference can be shown of {rounds} rounds; expected {ROUNDS}, in both"
+        return {"ratio": None, "shows": shows, "lost": False}
     found = ratio_of_medians(first, second, paired and len(first) == len(second))
     unstable = [side for side, cell in (("A", a), ("B", b)) if not cell["stable"]]
     return {**found, "shows": verdict(found), "lost": False, "unstable": unstable}

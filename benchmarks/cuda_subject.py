@@ -11,7 +11,6 @@ from edgerec.runtime.engine import open_graph
 from edgerec.runtime.layout import ENCODER
 
 PROVIDER = "CUDAExecutionProvider"
-KINDS = ("search", "encode")
 
 
 class CudaSubject(BundleSubject):

@@ -11,11 +11,9 @@ from pathlib import Path
 
 from edgerec.benchmarks import jetson
 from edgerec.benchmarks.adapters import KINDS, Empty
-from edgerec.benchmarks.cuda_subject import KINDS as CUDA_KINDS
 from edgerec.benchmarks.cuda_subject import CudaSubject
 from edgerec.benchmarks.harness import Target
 from edgerec.benchmarks.web_subject import ENGINES as WEB_ENGINES
-from edgerec.benchmarks.web_subject import KINDS as WEB_KINDS
 from edgerec.benchmarks.web_subject import WebSubject
 from edgerec.bundle import Bundle
 from edgerec.errors import UsageError
@@ -28,6 +26,16 @@ BUNDLE_DEVICES = {
 }
 TORCH = "edgerec.export.torch_subject:TorchSubject"  # named, not imported: torch belongs into that cell's process alone
 TORCH_DEVICES = {"cpu-torch": "cpu", "cuda-torch": "cuda"}
+NO_STATE = "torch keeps no state between requests"
+ON_THE_CPU = "only the text encoder runs there; ranking is cpu-ort's"
+LACKING = {  # device -> kind of request -> why it has none
+    "cuda-ort": dict.fromkeys(("recommend", "session"), ON_THE_CPU),
+    "web": {
+        "session": "a session in the page cannot be copied, and an answer must depend on its request alone",
+        "encode": "the page answers with items, and gives no vector",
+    },
+    **dict.fromkeys(TORCH_DEVICES, {"session": NO_STATE}),
+}
 TENSORRT = "tensorrt"  # the graphs of a kit, each way that an engine can be driven
 TENSORRT_SUBJECT = "edgerec.export.tensorrt_subject:TensorrtSubject"
 TENSORRT_GRAPHS = {  # what each answers
@@ -67,9 +75,9 @@ def targets(
         for path in paths:
             for count in threads:
                 made += of_device(device, path.resolve(), tuple(kinds), count, kit_of.get(path))
-    names = [one.name for one in made]
-    if double := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"{double[0]} would be measured twice; expected files of different names")
+    rows = [(one.name, kind) for one in made for kind in one.kinds]
+    if double := sorted({row for row in rows if rows.count(row) > 1}):
+        raise UsageError(f"{double[0][0]} would be measured twice; expected files of different names")
     return made
 
 
@@ -90,21 +98,26 @@ def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int, kit
         return of_kit(kit.resolve(), path, name, kinds, threads)
     if device in BUNDLE_DEVICES:
         options = {"bundle": str(path), "threads": threads}
-        own = tuple(kind for kind in kinds if device != "cuda-ort" or kind in CUDA_KINDS)
-        return [Target(name, device, BUNDLE_DEVICES[device], own, options, path, precision(path))]
+        return parted(Target(name, device, BUNDLE_DEVICES[device], kinds, options, path, precision(path)))
     found = []
     if device == WEB:
         where = f"{WebSubject.__module__}:{WebSubject.__name__}"
-        own = tuple(kind for kind in kinds if kind in WEB_KINDS)
         for engine in WEB_ENGINES:
             options = {"bundle": str(path), "engine": engine}
-            found.append(Target(f"{name}, {engine}", device, where, own, options, path, precision(path)))
+            found += parted(Target(f"{name}, {engine}", device, where, kinds, options, path, precision(path)))
         return found
     for mode in TORCH_MODES:
         options = {"folder": str(path), "threads": threads, "mode": mode, "device": TORCH_DEVICES[device]}
-        own = tuple(kind for kind in kinds if kind != "session")  # torch keeps no state between requests
-        found.append(Target(f"{name}, {mode}", device, TORCH, own, options, path, "fp32"))
+        found += parted(Target(f"{name}, {mode}", device, TORCH, kinds, options, path, "fp32"))
     return found
+
+
+def parted(target: Target) -> list[Target]:
+    """Return a target, and where its device lacks some kinds of request, those apart with the reason."""
+    lacks = LACKING.get(target.device, {})
+    own = tuple(kind for kind in target.kinds if kind not in lacks)
+    missing = [replace(target, kinds=(kind,), missing=lacks[kind]) for kind in target.kinds if kind in lacks]
+    return [*([replace(target, kinds=own)] if own else []), *missing]
 
 
 def no_tensorrt(kit: Path | None) -> str | None:

@@ -44,10 +44,24 @@ def fields(path: Path) -> dict[str, float]:
     return found
 
 
+def family(pid: int | str, proc: Path = PROC) -> list[int | str]:
+    """Return a process and what it started, and they in turn."""
+    tasks = [text(path) or "" for path in (proc / str(pid) / "task").glob("*/children")]
+    return [pid, *(one for listed in tasks for child in listed.split() for one in family(child, proc))]
+
+
 def memory(pid: int | str = "self", proc: Path = PROC) -> dict[str, float | None]:
-    """Return resident, proportional and peak memory of a process in MB."""
-    status, maps = fields(proc / str(pid) / "status"), fields(proc / str(pid) / "smaps_rollup")
-    return {"rss_mb": status.get("VmRSS"), "pss_mb": maps.get("Pss"), "peak_mb": status.get("VmHWM")}
+    """Return resident, proportional and peak memory of a process and all that it started, in MB.
+
+    The peaks of several processes need not have been at once: their sum is the most that it can have been.
+    """
+    found: dict[str, float | None] = dict.fromkeys(("rss_mb", "pss_mb", "peak_mb"))
+    for one in family(pid, proc):
+        status, maps = fields(proc / str(one) / "status"), fields(proc / str(one) / "smaps_rollup")
+        for name, value in zip(found, (status.get("VmRSS"), maps.get("Pss"), status.get("VmHWM")), strict=True):
+            if value is not None:
+                found[name] = (found[name] or 0.0) + value
+    return found
 
 
 def threads(proc: Path = PROC) -> int | None:

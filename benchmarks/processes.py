@@ -19,6 +19,7 @@ from edgerec.benchmarks.machine import memory
 from edgerec.files import write_json
 
 LOOK = 0.25  # seconds between two looks at a worker: often enough for its memory, seldom enough to stay unnoticed
+SOON = 0.01  # seconds from a worker's last word to its end, as a rule
 TAIL = 2000  # characters of a worker's output that are kept
 ONE_THREAD_EACH = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 HASHING = "0"  # one order of sets in every process
@@ -82,12 +83,15 @@ def watch(worker: subprocess.Popen[bytes], limits: Limits) -> tuple[str | None, 
     assert worker.stdout
     said, deadline = "", time.monotonic() + limits.seconds
     while True:
-        if select.select([worker.stdout], [], [], LOOK)[0]:
-            block = os.read(worker.stdout.fileno(), 1 << 16)
-            if not block:
-                os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # not reaped: its number stays taken
-                return None, said
-            said = (said + block.decode("utf-8", "replace"))[-TAIL:]
+        # not reaped: its number stays taken. Its output's end says nothing: it may be closed early, or held by a child
+        ended = os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        readable = bool(select.select([worker.stdout], [], [], 0 if ended else LOOK)[0])
+        block = os.read(worker.stdout.fileno(), 1 << 16) if readable else b""
+        said = (said + block.decode("utf-8", "replace"))[-TAIL:]
+        if ended and not block:
+            return None, said
+        if readable and not block:
+            time.sleep(SOON)
         if time.monotonic() > deadline:
             return f"took longer than {limits.seconds:g} s", said
         if (held := memory(worker.pid)["rss_mb"] or 0.0) > limits.rss_mb:

@@ -39,20 +39,12 @@ PEERS = {
     "model2vec, faiss": "Model2Vec:search:index=faiss",
 }
 PRECISIONS = ("fp32", "fp16", "int8-dynamic")  # beside the one that ships
-PARTS = ("subjects", "elsewhere", "precisions", "threads", "scenarios", "lean")
+PARTS = ("subjects", "elsewhere", "precisions", "threads", "scenarios", "compare", "lean")
 SASREC = {"RecTools": "Recommend", "torch": "Network", "onnxruntime": "OnnxRuntime"}
 
 
-def bench(name: str, arguments: Sequence[str], quick: bool) -> Path:
-    """Measure, and return the result's path; a cell that failed is in it, and stops nothing."""
-    out = RESULTS / f"{name}.json"
-    length = (
-        ["--seconds", "0.2", "--rounds", "1", "--cold", "1"]
-        if quick
-        else ["--seconds", "1", "--count", "700", "--cold", "3"]
-    )
-    measure([*arguments, *length, "--data", "ml-100k"], out)
-    return out
+QUICK = ("--seconds", "0.2", "--rounds", "1", "--cold", "1")
+LENGTH = ("--seconds", "1", "--count", "700", "--cold", "3")
 
 
 def measure(arguments: Sequence[str], out: Path) -> None:
@@ -120,6 +112,7 @@ def kit_options(student: Path, folder: Path) -> list[str]:
 @click.option("--peer-models", type=click.Path(path_type=Path), help="What peer_models.py made.")
 @click.option("--sasrec", type=click.Path(path_type=Path), help="Python of SASRec's environment.")
 @click.option("--sasrec-model", type=click.Path(path_type=Path), help="What peer_sasrec.py made.")
+@click.option("--data", default="ml-100k", show_default=True, help="What the study is of, by name or folder.")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Some of the parts.  [default: all]")
 @click.option("--quick", is_flag=True, help="To see that everything runs; the numbers mean nothing.")
 def main(
@@ -128,6 +121,7 @@ def main(
     peer_models: Path | None,
     sasrec: Path | None,
     sasrec_model: Path | None,
+    data: str,
     only: tuple[str, ...],
     quick: bool,
 ) -> None:
@@ -137,30 +131,48 @@ def main(
         raise click.UsageError(
             f"{study} holds no tiny.edgerec and static.edgerec; make quality trains them, --study names them"
         )
-    parts = only or PARTS
+    parts, model = only or PARTS, ["--model", str(study / "tiny")]
+
+    def bench(suffix: str, *arguments: str) -> None:
+        length = QUICK if quick else LENGTH
+        measure([*arguments, *length, "--data", data], RESULTS / f"bench-{Path(data).name}{suffix}.json")
+
     kinds = [f"--kind={name}" for name in ("recommend", "session", "search")]
     if "subjects" in parts:
         devices = [f"--device={name}" for name in ("cpu-ort", "openvino", "web", "cpu-torch")]
-        devices += ["--model", str(study / "tiny")]
         others = [*peer_options(peers, peer_models), *sasrec_options(sasrec, sasrec_model)]
-        bench("bench-ml-100k", [str(tiny), str(static), *devices, *kinds, "--kind=encode", *others], quick)
+        bench("", str(tiny), str(static), *devices, *model, *teacher_of(study), *kinds, "--kind=encode", *others)
     if "elsewhere" in parts:  # what is not here is a row that says so
         devices = [f"--device={name}" for name in ("cuda-torch", "cuda-ort", "tensorrt", "jetson")]
-        devices += ["--model", str(study / "tiny")]
         with TemporaryDirectory() as folder:
             devices += kit_options(study / "tiny", Path(folder) / "kit")
-            bench("bench-ml-100k-elsewhere", [str(tiny), *devices, *kinds, "--kind=encode"], quick)
+            bench("-elsewhere", str(tiny), *devices, *model, *kinds, "--kind=encode")
     if "precisions" in parts:
         with TemporaryDirectory() as folder:
             files = [str(tiny), *exported(study / "tiny", Path(folder))]
-            bench("bench-ml-100k-precisions", [*files, "--kind=recommend", "--kind=encode"], quick)
+            bench("-precisions", *files, "--kind=recommend", "--kind=search", "--kind=encode")
     if "threads" in parts:
-        bench("bench-ml-100k-2-threads", [str(tiny), *kinds, "--kind=encode", "--threads", "2"], quick)
+        bench("-2-threads", str(tiny), *kinds, "--kind=encode", "--threads", "2")
     if "scenarios" in parts:
         scenarios = [f"--scenario={name}" for name in ("single-stream", "multi-stream", "server", "offline")]
-        bench("bench-ml-100k-scenarios", [str(tiny), *kinds, *scenarios], quick)
+        bench("-scenarios", str(tiny), *kinds, *scenarios)
+    if "compare" in parts:
+        measure_compared(tiny, static)
     if "lean" in parts:
         measure_lean(tiny, quick)
+
+
+def teacher_of(study: Path) -> list[str]:
+    """Return what names a study's teacher, where it is kept."""
+    return ["--model", str(study / "teacher")] if (study / "teacher").exists() else []
+
+
+def measure_compared(tiny: Path, static: Path) -> None:
+    """Compare two files, and one with itself, in interleaved rounds."""
+    for other in (tiny, static):
+        out = RESULTS / f"compare-tiny-{other.stem}.json"
+        compare = [sys.executable, "-m", "edgerec", "bench", "compare", str(tiny), str(other), "--out", str(out)]
+        subprocess.run([*compare, "--kind=recommend", "--kind=search", "--seconds=1"], check=True)
 
 
 def measure_lean(tiny: Path, quick: bool) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from edgerec.benchmarks.adapters import NotHere
+from edgerec.errors import EdgerecError
 
 WEB = Path(__file__).resolve().parents[1] / "runtime" / "web"
 ENGINES = ("onnxruntime", "plain")
 BROWSERS = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")  # as browser.mjs looks
-KINDS = ("recommend", "search")  # a session of the browser cannot be copied, and answers must depend on requests alone
 
 
 def browser() -> str | None:
@@ -52,6 +52,8 @@ class WebSubject:
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self._node = subprocess.Popen(command, **pipes)
         opened = self._next()
+        if "error" in opened:
+            raise NotHere(f"{self.engine} in Chromium cannot open the bundle ({opened['error']})")
         if opened["engine"] != self.engine:
             raise NotHere(f"Chromium {opened['browser']} runs the bundle by {opened['engine']}, not by {self.engine}")
 
@@ -63,6 +65,8 @@ class WebSubject:
         self._node.stdin.flush()
         found = self._next()
         self._outside += time.perf_counter_ns() - start - int(found["ms"] * 1e6)
+        if "error" in found:
+            raise EdgerecError(f"{self.engine} in Chromium cannot answer {self.kind} ({found['error']})")
         items: list[str] = found["items"]
         return items
 
@@ -79,9 +83,6 @@ class WebSubject:
     def _next(self) -> Any:
         assert self._node and self._node.stdout and self._node.stderr
         if line := self._node.stdout.readline():
-            found = json.loads(line)
-            if "error" in found:
-                raise NotHere(f"{self.engine} in Chromium cannot answer {self.kind} ({found['error']})")
-            return found
+            return json.loads(line)
         said = self._node.stderr.read().strip().splitlines() or ["it said nothing"]
-        raise NotHere(f"headless Chromium did not answer ({said[0][:200]})")
+        raise EdgerecError(f"headless Chromium did not answer ({said[0][:200]})")

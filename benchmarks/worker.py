@@ -54,7 +54,7 @@ def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Pla
             **meter.read(),
         },
         "energy": power.energy(sensor, joules, baseline, found.samples) if sensor and joules else power.nothing(reason),
-        "kept": [[number, plain(answer)] for number, answer in found.kept],
+        "kept": [[number, plain(answer, kind)] for number, answer in found.kept],
         **found.extra,
     }
 
@@ -63,7 +63,7 @@ def answers(subject: adapters.Subject, kind: str, inputs: Sequence[Any]) -> dict
     """Answer every input once, untimed: what accuracy is computed from."""
     subject.prepare()
     adapters.observe(subject, kind, inputs)
-    return {"answers": [plain(subject.run_one(one)) for one in inputs]}
+    return {"answers": [plain(subject.run_one(one), kind) for one in inputs]}
 
 
 def cold(subject: adapters.Subject, kind: str, inputs: Sequence[Any], spawned: int) -> dict[str, Any]:
@@ -119,10 +119,19 @@ def repeats(ask: Callable[[Any], Any], inputs: Sequence[Any], watch: Watch, warm
     return {"inputs": pairs.shape[1], "faster": faster, "least": least, "passes": least <= FASTER}
 
 
-def plain(answer: Any) -> Any:
-    """Return an answer as a JSON value; vectors to six digits."""
-    if isinstance(answer, np.ndarray):
-        return [float(f"{value:.6g}") for value in answer.tolist()]
+def plain(answer: Any, kind: str) -> list[Any]:
+    """Return an answer as a JSON value; vectors to six digits.
+
+    Raises:
+        UsageError: It is no answer to its kind of request.
+    """
+    if kind == "encode":
+        vector = np.asarray(answer, np.float64)
+        if vector.ndim != 1 or not np.isfinite(vector).all():
+            raise UsageError(f"answered an array of shape {vector.shape}; expected a vector of finite numbers")
+        return [float(f"{value:.6g}") for value in vector.tolist()]
+    if not isinstance(answer, Sequence) or not all(isinstance(one, str) for one in answer):
+        raise UsageError(f"answered {str(answer)[:80]}; expected a list of item ids")
     return list(answer)
 
 

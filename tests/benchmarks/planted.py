@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -57,3 +59,48 @@ class Drifts(Honest):
     def run_one(self, request: Any) -> list[str]:
         self.asked += 1
         return sorted(request)[:3] if self.asked <= 20 else ["x"]
+
+
+class Silent(Honest):
+    """Closes its output, and hangs."""
+
+    def run_one(self, request: Any) -> list[str]:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        time.sleep(600)
+        return []
+
+
+class Orphans(Honest):
+    """Leaves a process behind that holds its output open."""
+
+    def prepare(self) -> None:
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"], start_new_session=True)
+
+
+class LeaksInAChild(Honest):
+    def run_one(self, request: Any) -> list[str]:
+        subprocess.run([sys.executable, "-c", "x = bytearray(b'1' * (300 << 20)); import time; time.sleep(600)"])
+        return []
+
+
+class Babbles(Honest):
+    def run_one(self, request: Any) -> list[Any]:
+        return [{"id": one} for one in request]
+
+
+class Remembers(Honest):
+    """Answers slowly, and what it was asked before at once."""
+
+    def prepare(self) -> None:
+        self.known: dict[str, list[str]] = {}
+
+    def run_one(self, request: Any) -> list[str]:
+        key = "/".join(request)
+        if key not in self.known:
+            end = time.perf_counter() + 0.002
+            while time.perf_counter() < end:
+                pass
+            self.known[key] = super().run_one(request)
+        return self.known[key]

@@ -114,6 +114,39 @@ def test_comparison_says_slower_faster_or_neither() -> None:
     assert "no difference shown" in compare.markdown(list(rows.values()))
 
 
+def test_of_fewer_than_three_rounds_no_difference_is_shown() -> None:
+    a, b = result(x=1.0), result(x=2.0)
+    b["cells"][0]["runs"] = b["cells"][0]["runs"][:2]
+    [row] = compare.pairs(a, b)
+    assert "of 2 rounds; expected 3" in row["shows"] and compare.slower([row], 0.05) == []
+
+
+@pytest.mark.parametrize("limit", ["nan%", "inf%", "-1%"])
+def test_a_gate_that_nothing_fails_is_refused(tmp_path: Path, limit: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(result(x=1.0)))
+    paths = [str(tmp_path / "a.json")] * 2
+    assert CliRunner().invoke(bench, ["compare", *paths, f"--fail-if-slower={limit}"]).exit_code == 2
+
+
+def test_an_audit_of_nothing_and_of_a_failed_cell_does_not_pass() -> None:
+    made = result(x=1.0)
+    assert all(row["passes"] for row in audit.checks(made))
+    made["cells"][0] |= {"status": "failed", "reason": "boom", "runs": []}
+    assert [row["what"] for row in audit.checks(made) if not row["passes"]] == [
+        "x, recommend, single-stream: boom",
+        "nothing was measured",
+    ]
+
+
+def test_results_of_one_name_are_both_in_the_report(tmp_path: Path) -> None:
+    paths = [tmp_path / name / "bench.json" for name in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(json.dumps(result(x=1.0)))
+    CliRunner().invoke(bench, ["report", *map(str, paths), "--out", str(tmp_path / "both.md")], catch_exceptions=False)
+    assert all(str(path) in (tmp_path / "both.md").read_text() for path in paths)
+
+
 def test_a_cell_that_was_lost_stops_a_gate() -> None:
     a, b = result(x=1.0), result(x=1.0)
     b["cells"][0] |= {"status": "failed", "reason": "boom", "runs": []}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import pytest
 
@@ -14,7 +17,7 @@ from edgerec.benchmarks.devices import peer
 from edgerec.benchmarks.harness import Bench, Settings, Target, measure, same
 from edgerec.benchmarks.processes import Limits, perform
 from edgerec.benchmarks.scenarios import Watch
-from edgerec.benchmarks.worker import repeats
+from edgerec.benchmarks.worker import plain, repeats
 from edgerec.errors import UsageError
 
 PLANTED = Path(__file__).with_name("planted.py")
@@ -41,12 +44,52 @@ def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(tmp_path: Path) -> N
     assert rows["Honest"]["status"] == "measured" and rows["Honest"]["latency_ms"]["n"] >= 30
 
 
-@pytest.mark.parametrize(("name", "limits", "reason"), [("Hangs", (1.5, 1000), "took longer than 1.5 s"),
-                                                        ("Leaks", (60, 200), "MB; the limit is 200 MB")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "limits", "reason"),
+    [
+        ("Hangs", (1.5, 1000), "took longer than 1.5 s"),
+        ("Silent", (1.5, 1000), "took longer than 1.5 s"),
+        ("Leaks", (60, 200), "MB; the limit is 200 MB"),
+        ("LeaksInAChild", (60, 200), "MB; the limit is 200 MB"),
+    ],
+)
 def test_a_subject_that_takes_too_much_is_ended(tmp_path: Path, name: str, limits: Any, reason: str) -> None:
     found = ran(tmp_path, [target(name)], limits=Limits(*limits))
     assert found["cells"][0]["status"] == "failed"
     assert reason in found["cells"][0]["reason"]
+
+
+def test_what_a_subject_leaves_behind_is_not_waited_for(tmp_path: Path) -> None:
+    found = ran(tmp_path, [target("Orphans")], {"seconds": 0.01, "count": 3}, Limits(15, 1000))
+    assert found["cells"][0]["status"] == "measured"  # though what holds its output open lives for longer
+
+
+def test_what_is_no_answer_fails_its_cell_alone(tmp_path: Path) -> None:
+    rows = {row["subject"]: row for row in ran(tmp_path, [target("Babbles"), target("Honest")])["cells"]}
+    assert "expected a list of item ids" in rows["Babbles"]["reason"] and rows["Honest"]["status"] == "measured"
+
+
+@pytest.mark.parametrize(("answer", "fault"), [([1.0, float("nan")], "finite"), ([[1.0]], r"shape \(1, 1\)")])
+def test_a_vector_is_flat_and_finite(answer: Any, fault: str) -> None:
+    assert plain(np.float32([0.5, 1]), "encode") == [0.5, 1.0]
+    with pytest.raises(UsageError, match=fault):
+        plain(answer, "encode")
+
+
+def test_a_subject_that_remembers_is_caught_in_a_process_of_its_own(tmp_path: Path) -> None:
+    audits = {row["subject"]: row["test04"] for row in ran(tmp_path, [target("Remembers"), target("Honest")])["audits"]}
+    assert audits["Remembers"]["status"] == "measured" and not audits["Remembers"]["passes"]
+
+
+def test_each_round_visits_every_cell_once_in_an_order_drawn_anew(tmp_path: Path) -> None:
+    said = list[str]()
+    settings = Settings(("single-stream",), {"seconds": 0.001, "count": 2, "warmup": 0}, 4, 0, Limits(60, 1000))
+    names = ["a", "b", "c"]
+    targets = [replace(target("Honest"), name=name) for name in names]
+    measure(targets, Bench(INPUTS, tmp_path, settings, said.append))
+    order = [line.split()[1].rstrip(",") for line in said if line.startswith("run ")]
+    rounds = [order[start : start + 3] for start in range(0, 12, 3)]
+    assert all(sorted(one) == names for one in rounds) and len({*map(tuple, rounds)}) > 1
 
 
 def test_a_run_of_no_duration_is_a_failure_of_its_cell(tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ def test_a_provider_that_is_not_there_is_not_measured(
     import onnxruntime
 
     path = write(ring)
-    [target] = of_device("cuda-ort", path, ("recommend", "search", "encode"), 1)
-    assert target.kinds == ("search", "encode")
+    target, ranking = of_device("cuda-ort", path, ("recommend", "search", "encode"), 1)
+    assert target.kinds == ("search", "encode") and not target.missing
+    assert ranking.kinds == ("recommend",) and "cpu-ort" in str(ranking.missing)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(NotHere, match=f"expected {PROVIDER}"):
         CudaSubject("search", str(path)).prepare()
