@@ -21,7 +21,6 @@ from typing import Any
 from edgerec.benchmarks import tegrastats
 from edgerec.benchmarks.machine import SYS, number, text
 
-AGX_ORIN = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")  # has no total: the sum of its rails stands for one
 PERIOD = 0.1  # seconds between two samples, where no sensor asks for more
 MILLI, MICRO = 1e-3, 1e-6
 
@@ -73,18 +72,15 @@ def volts_times_amperes(home: Path, place: str) -> Callable[[], float | None]:
 
 def board(found: Mapping[str, Sensor]) -> Sensor | None:
     """Return the sensor of the whole board: its total rail, or on AGX Orin the sum of the rails that make it up."""
-    for name in tegrastats.TOTALS:
-        if name in found:
-            return found[name]
-    if all(name in found for name in AGX_ORIN):
-        parts = [found[name] for name in AGX_ORIN]
+    if not (names := tegrastats.whole_board(found)):
+        return None
+    parts = [found[name] for name in names]
 
-        def watts() -> float | None:
-            read = [part.watts() if part.watts else None for part in parts]
-            return None if None in read else sum(value for value in read if value is not None)
+    def watts() -> float | None:
+        read = [part.watts() if part.watts else None for part in parts]
+        return None if None in read else sum(value for value in read if value is not None)
 
-        return Sensor(" + ".join(AGX_ORIN), watts, period=max(part.period for part in parts))
-    return None
+    return Sensor(" + ".join(names), watts, period=max(part.period for part in parts))
 
 
 def rapl(sys: Path = SYS) -> Sensor | None:

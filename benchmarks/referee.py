@@ -33,11 +33,11 @@ from typing import Any
 
 import numpy as np
 
-from edgerec.benchmarks.environment import environment
+from edgerec.benchmarks.environment import environment, version
 from edgerec.benchmarks.machine import Meter, affinity
 from edgerec.benchmarks.scenarios import Plan, run
 from edgerec.benchmarks.subjects import BundleSubject
-from edgerec.files import write_result
+from edgerec.files import sha256, write_result
 
 ROUNDS, SECONDS, COUNT = 15, 2.0, 300
 AGREE = 0.05
@@ -133,6 +133,13 @@ def process_start() -> dict[str, Any] | None:
     return {**medians, "ratio": ratio, "agrees": abs(ratio - 1) <= AGREE}
 
 
+def hyperfine() -> str | None:
+    """Return what hyperfine says of its version, or None where it is not installed."""
+    if shutil.which("hyperfine") is None:
+        return None
+    return subprocess.run(["hyperfine", "--version"], capture_output=True, text=True).stdout.split()[-1]
+
+
 def report(result: Mapping[str, Any]) -> str:
     """Return a result's table as Markdown."""
     names = list(result["p50_ms"])
@@ -176,6 +183,8 @@ def main(bundle: Path, inputs: Sequence[Any], out: Path) -> None:
     ratios = {name: float(np.median(taken[ours] / taken[name])) for name, ours in SAME_WORK.items()}
     result = {
         "schema": "edgerec-referee-1",
+        "bundle": {"file": bundle.name, "sha256": sha256(bundle)},
+        "referees": {"mlcommons_loadgen": version("mlcommons_loadgen"), "hyperfine": hyperfine()},
         "environment": environment(),
         "affinity": affinity(),
         "load": meter.read(),

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import threading
+from collections.abc import Container
 from typing import Any
 
 RAM = re.compile(r"\bRAM (\d+)/(\d+)MB")
@@ -20,6 +21,7 @@ ENGINE = re.compile(r"\b(EMC_FREQ|GR3D_FREQ) (?:(\d+)%)?(?:@\[?(\d+(?:,\d+)*)\]?
 HEAT = re.compile(r"\b([A-Za-z][\w-]*)@(-?\d+(?:\.\d+)?)C(?:/-?\d+(?:\.\d+)?C)?")
 POWER = re.compile(r"\b([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?:/(\d+)(?:mW)?)?(?=\s|$)")
 TOTALS = ("VDD_IN", "POM_5V_IN", "VIN")  # the board's total: Orin Nano/NX and Xavier NX; Nano; Thor
+AGX_ORIN = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")  # has no total: the sum of its rails stands for one
 WAIT = 5.0  # seconds for the first line
 NO_READING = -200.0  # degrees; the tool prints -256 for a sensor that is asleep
 
@@ -57,6 +59,12 @@ def engine(found: re.Match[str]) -> tuple[int | None, list[int]]:
     return int(found[2]) if found[2] else None, [int(clock) for clock in found[3].split(",")] if found[3] else []
 
 
+def whole_board(rails: Container[str]) -> tuple[str, ...]:
+    """Return the rails whose sum is the board's power: its total, or on AGX Orin the three that make it up, or none."""
+    total = next(((name,) for name in TOTALS if name in rails), ())
+    return total or (AGX_ORIN if all(name in rails for name in AGX_ORIN) else ())
+
+
 class Stream:
     """A running ``tegrastats``, and what its latest line said of one rail."""
 
@@ -65,7 +73,8 @@ class Stream:
         self._first, self._watts = threading.Event(), dict[str, float]()
         threading.Thread(target=self._follow, daemon=True).start()
         self._first.wait(WAIT)
-        self.rail = next((name for name in TOTALS if name in self._watts), None)
+        self._rails = whole_board(self._watts)
+        self.rail = " + ".join(self._rails) or None
 
     def _follow(self) -> None:
         assert self._process.stdout
@@ -75,7 +84,10 @@ class Stream:
 
     def watts(self) -> float | None:
         """Return the latest power, or None once the tool has ended."""
-        return self._watts.get(self.rail or "") if self._process.poll() is None else None
+        latest = self._watts
+        if self._process.poll() is not None or not all(name in latest for name in self._rails):
+            return None
+        return sum(latest[name] for name in self._rails)
 
     def close(self) -> None:
         """End the tool."""

@@ -11,16 +11,18 @@ from torch import Tensor
 
 from edgerec.benchmarks.adapters import K, NotHere
 from edgerec.distill.checkpoint import load
+from edgerec.distill.encoder import MAX_TOKENS
 from edgerec.distill.student import load as load_student
-from edgerec.distill.vocabulary import open_tokenizer
+from edgerec.distill.teacher import TeacherEncoder
+from edgerec.distill.vocabulary import open_tokenizer, read_tokenizer
 
 
 class TorchSubject:
-    """Towers and student of a model folder.
+    """Towers and text encoder of a model folder, a teacher's or a student's.
 
     Args:
         kind: Of the requests; sessions are not among them, torch keeps no state here.
-        folder: What ``edgerec distill`` wrote.
+        folder: What ``edgerec fine-tune`` or ``edgerec distill`` wrote.
         threads: Of torch.
         mode: "eager" or "compiled".
         device: "cpu" or "cuda".
@@ -36,8 +38,6 @@ class TorchSubject:
             raise NotHere("torch sees no CUDA device")
         torch.set_num_threads(self.threads)
         checkpoint = load(self.folder)
-        if checkpoint.info["kind"] != "student":
-            raise NotHere(f"{self.folder.name} is a {checkpoint.info['kind']}; expected a student's folder")
         arrays = checkpoint.towers.arrays()
         if len(arrays.repeat_decays):
             raise NotHere("torch's towers are measured without repeat recencies only")
@@ -48,9 +48,17 @@ class TorchSubject:
             torch.from_numpy(one).to(self.device) for one in (arrays.item_in, arrays.item_out, arrays.bias, arrays.text)
         )
         self.text = torch.nn.functional.normalize(text, dim=1)
-        encoder, tokenizer_json = load_student(checkpoint.encoder)
-        encoder, self.tokenizer = encoder.to(self.device), open_tokenizer(tokenizer_json)
-        self.tokenizer.enable_truncation(encoder.max_tokens)
+        encoder: torch.nn.Module
+        longest: int
+        if checkpoint.info["kind"] == "student":
+            encoder, tokenizer_json = load_student(checkpoint.encoder)
+            longest = encoder.max_tokens
+        else:
+            longest = MAX_TOKENS
+            encoder = TeacherEncoder(checkpoint.encoder, checkpoint.towers.projection.detach())
+            tokenizer_json = read_tokenizer(checkpoint.encoder)
+        encoder, self.tokenizer = encoder.eval().to(self.device), open_tokenizer(tokenizer_json)
+        self.tokenizer.enable_truncation(longest)
         self.encoder: Callable[..., Tensor] = encoder
         self.scores: Callable[[Tensor], Tensor] = self._scores
         if self.mode == "compiled":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from edgerec.benchmarks import power
 from edgerec.benchmarks.power import Meter, Sensor, board, energy, find, rails, rapl, watts_of, wrapped
 from edgerec.benchmarks.tegrastats import parse, stream
 
@@ -148,5 +151,31 @@ def test_tegrastats_is_followed_where_sysfs_says_nothing(tmp_path: Path, monkeyp
     assert found and (found.rail, found.watts()) == ("VDD_IN", 5.712)
     found.close()
     assert found.watts() is None
+    tool.write_text(f"#!/bin/sh\nwhile echo '{AGX_ORIN}'; do sleep 0.05; done\n")
+    found = stream()
+    assert found and (found.rail, found.watts()) == ("VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0", pytest.approx(6.3))
+    found.close()
     tool.write_text("#!/bin/sh\necho RAM 1/2MB\n")
     assert stream() is None
+
+
+def test_a_discrete_gpu_is_read_through_nvml_where_it_knows_its_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def usage(handle: str) -> int:
+        assert handle == "the first"
+        return 75_500  # milliwatts
+
+    driver = ModuleType("pynvml")
+    driver.__dict__.update(nvmlInit=lambda: None, nvmlDeviceGetHandleByIndex=lambda place: "the first")
+    driver.__dict__["nvmlDeviceGetPowerUsage"] = usage
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    sensor, reason = power.find(gpu=True, sys=tmp_path)
+    assert sensor and sensor.watts and reason is None
+    assert sensor.rail == "GPU 0" and sensor.watts() == pytest.approx(75.5)
+
+    def unsupported(handle: str) -> int:
+        raise RuntimeError("Not Supported")  # as on Tegra
+
+    driver.__dict__["nvmlDeviceGetPowerUsage"] = unsupported
+    assert power.find(gpu=True, sys=tmp_path) == (None, "no NVML power sensor")

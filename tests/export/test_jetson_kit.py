@@ -21,12 +21,7 @@ from edgerec.benchmarks import devices
 from edgerec.benchmarks.adapters import NotHere
 from edgerec.benchmarks.subjects import BundleSubject
 from edgerec.cli import group
-from edgerec.data import load as load_data
 from edgerec.distill import checkpoint
-from edgerec.distill.compress import distill_checkpoint
-from edgerec.distill.options import TrainOptions
-from edgerec.distill.teacher import TeacherOptions, fine_tune
-from edgerec.distill.towers import TowerConfig
 from edgerec.errors import MissingExtraError, ParityError, UsageError
 from edgerec.export import jetson_kit
 from edgerec.export.jetson_kit import write_tensorrt
@@ -36,27 +31,9 @@ from edgerec.export.tensorrt_recommender import tensorrt_recommender
 from edgerec.export.tensorrt_subject import EngineSession, TensorrtSubject, Untimed, nothing
 from edgerec.runtime.cuda import NoGPUError
 from edgerec.runtime.tensorrt_engine import EngineError
-from edgerec.splits import split
 from tests.export.fake_tensorrt import FakeCuda, FakeTensorRT
 
 NAMES = ["encoder.fp16", "encoder.int8-qdq", "recommender.fp16", "recommender.int8-qdq"]
-
-
-@pytest.fixture(scope="module")
-def student(small_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> checkpoint.Checkpoint:
-    """A student of the ring: twelve items, each user goes on by one."""
-    home = tmp_path_factory.mktemp("kit")
-    items = [f"i{n},Title {'red' if n % 2 else 'blue'} {n}" for n in range(12)]
-    log = [f"u{u},i{(u + t) % 12},{1_600_000_000 + 60 * t}" for u in range(40) for t in range(6)]
-    (home / "items.csv").write_text("item_id,title\n" + "\n".join(items))
-    (home / "interactions.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(log))
-    data = load_data(str(home))
-    divided, short = split(data), TrainOptions(steps=30, batch_size=8, evaluate_every=30, learning_rate=0.05)
-    fine_tune(data, divided, small_bert, TeacherOptions(TowerConfig(8), "separate", short), home / "teacher")
-    sizes = {"layers": 1, "hidden": 8, "heads": 2, "intermediate": 16}
-    teacher = checkpoint.load(home / "teacher")
-    distill_checkpoint(teacher, data, divided, "tiny", TrainOptions(steps=5), home / "student", sizes=sizes)
-    return checkpoint.load(home / "student")
 
 
 def absent() -> Any:

@@ -1,0 +1,32 @@
+"""A model folder run by torch answers as its file does: a student's, and a teacher's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import pytest
+
+from edgerec.benchmarks.subjects import BundleSubject
+from edgerec.distill import checkpoint
+from edgerec.export.package import package
+from edgerec.export.torch_subject import TorchSubject
+
+HISTORIES = [["i1"], ["i3", "i4", "i5"], [f"i{row % 12}" for row in range(9)]]
+
+
+@pytest.mark.parametrize("name", ["student", "teacher"])
+def test_torch_and_the_file_answer_alike(student: checkpoint.Checkpoint, tmp_path: Path, name: str) -> None:
+    folder, file = student.folder.parent / name, tmp_path / "model.edgerec"
+    package(checkpoint.load(folder), "fp32", file)
+    for kind, requests in (("recommend", HISTORIES), ("encode", ["Title red 3"]), ("search", ["Title blue 4"])):
+        ours, shipped = TorchSubject(kind, str(folder), 1, "eager", "cpu"), BundleSubject(kind, str(file))
+        for subject in (ours, shipped):
+            subject.prepare()
+        for request in requests:
+            got, wanted = ours.run_one(request), shipped.run_one(request)
+            if kind == "encode":
+                assert np.dot(got, wanted) == pytest.approx(1, abs=1e-5)
+            else:
+                assert got[:3] == wanted[:3]
