@@ -6,7 +6,7 @@ from typing import Any
 
 from edgerec.benchmarks.frontier import frontiers
 
-LOOKS = {"a": {"colour": "#111"}, "<b>": {"colour": "#222"}}
+LOOKS = {"a": {"colour": "#111", "dash": ""}, "<b>": {"colour": "#222", "dash": "7 3"}}
 
 
 def result(joules: float | None) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def test_each_cost_that_is_known_has_a_drawing_with_every_subject() -> None:
     ]
     (_, clock, names), (_, size, _) = frontiers(result(None), LOOKS)  # no sensor, no energy
     assert clock.count("<circle") == size.count("<circle") == 2 and names == list(LOOKS)
+    assert 'stroke-dasharray="7 3"' in clock  # told apart without colours too
     assert "&lt;b&gt;: 0.2000 (0.1800, 0.2200) at 2<" in size and "<b>" not in size
 
 
