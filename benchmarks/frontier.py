@@ -25,8 +25,7 @@ class Point(NamedTuple):
     mean: float
     low: float
     high: float
-    colour: str
-    dash: str  # of its interval, as of its curve
+    look: Mapping[str, str]  # ``colour`` and ``dash``, as of its curve
 
 
 class Drawing(NamedTuple):
@@ -44,7 +43,7 @@ def frontiers(result: Mapping[str, Any], looks: Mapping[str, Mapping[str, str]])
     for kind in dict.fromkeys(kind for _, kind in quality):
         for axis, cost in AXES.items():
             points = [
-                Point(cell["subject"], value, *interval(row), **looks[cell["subject"]])
+                Point(cell["subject"], value, *interval(row), looks[cell["subject"]])
                 for cell in result["cells"]
                 if cell["kind"] == kind and cell["scenario"] == "single-stream" and cell["status"] == "measured"
                 if (row := quality.get((cell["subject"], kind))) and (value := costs(cell, row)[cost])
@@ -91,9 +90,10 @@ def drawing(points: Sequence[Point], axis: str) -> str:
     middle = (LEFT + WIDTH - RIGHT) / 2
     made.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{html.escape(axis)}</text>')
     for one in points:
+        colour, dash = one.look["colour"], one.look["dash"]
         said = f"{one.name}: {one.mean:.4f} ({one.low:.4f}, {one.high:.4f}) at {one.cost:.3g}"
         ends = f'x1="{x(one.cost):.1f}" x2="{x(one.cost):.1f}" y1="{y(one.low):.1f}" y2="{y(one.high):.1f}"'
         at = f'cx="{x(one.cost):.1f}" cy="{y(one.mean):.1f}" r="5"'
-        made.append(f'<g stroke="{one.colour}" fill="{one.colour}"><title>{html.escape(said)}</title>')
-        made.append(f'<line {ends} stroke-width="2" stroke-dasharray="{one.dash}"/><circle {at}/></g>')
+        made.append(f'<g stroke="{colour}" fill="{colour}"><title>{html.escape(said)}</title>')
+        made.append(f'<line {ends} stroke-width="2" stroke-dasharray="{dash}"/><circle {at}/></g>')
     return "".join([*made, "</svg>"])
