@@ -64,9 +64,9 @@ class WebSubject:
         self._node.stdin.write(json.dumps([self.kind, request]) + "\n")
         self._node.stdin.flush()
         found = self._next()
-        self._outside += time.perf_counter_ns() - start - int(found["ms"] * 1e6)
         if "error" in found:
             raise EdgerecError(f"{self.engine} in Chromium cannot answer {self.kind} ({found['error']})")
+        self._outside += time.perf_counter_ns() - start - int(found["ms"] * 1e6)
         items: list[str] = found["items"]
         return items
 

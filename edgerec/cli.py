@@ -104,10 +104,8 @@ def ended(number: int, frame: object) -> NoReturn:
 
 def main(command: click.Command = group) -> NoReturn:
     """Run the command line, or a script's command; an ``EdgerecError`` becomes a line on stderr and its exit code."""
-    for name in (
-        "SIGTERM",
-        "SIGHUP",
-    ):  # so that what is under way is put back: workers, temporary files, a board's clocks
+    # so that what is under way is put back: workers, temporary files, a board's clocks
+    for name in ("SIGTERM", "SIGHUP"):
         if (number := getattr(signal, name, None)) and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, ended)
     try:

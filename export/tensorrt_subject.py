@@ -74,9 +74,10 @@ class TensorrtSubject(BundleSubject):
             self._trt, device = self.tensorrt(), self.cuda()  # before all else of TensorRT's, which needs a driver
         except (MissingExtraError, NoGPUError) as reason:
             raise NotHere(str(reason)) from reason
-        self._gpu = device if self.transfers else Untimed(device)
-        if isinstance(self._gpu, Untimed):
-            self.clock = self._gpu.clock
+        if not self.transfers:
+            device = Untimed(device)
+            self.clock = device.clock
+        self._gpu = device
 
     def _graphs(self) -> None:
         super()._graphs()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from edgerec.distill.checkpoint import Checkpoint
     from edgerec.export.study import Plan
@@ -29,7 +31,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     return Plan(2, teacher, replace(stage, learning_rate=3e-3, steps=30), ("tiny",))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def student(small_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A student of the ring: twelve items, each user goes on by one; its teacher lies beside it."""
     from edgerec.data import load as load_data
@@ -52,3 +54,40 @@ def student(small_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Check
     teacher = checkpoint.load(home / "teacher")
     distill_checkpoint(teacher, data, divided, "tiny", TrainOptions(steps=5), home / "student", sizes=sizes)
     return checkpoint.load(home / "student")
+
+
+@pytest.fixture(scope="session")
+def graphs(student: Checkpoint) -> dict[str, bytes]:
+    """The graphs of its kit, made once: calibrating takes seconds."""
+    from edgerec.export import jetson_kit
+    from edgerec.export.package import draft
+
+    return jetson_kit.graphs_of(draft(student))
+
+
+@pytest.fixture
+def made_once(graphs: dict[str, bytes]) -> Iterator[None]:
+    """Hand every kit the same graphs."""
+    from edgerec.export import jetson_kit
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jetson_kit, "graphs_of", lambda prepared: graphs)
+        yield
+
+
+@pytest.fixture(scope="session")
+def report(student: Checkpoint, graphs: dict[str, bytes]) -> dict[str, Any]:
+    """What an export without TensorRT says, and where the kit lies."""
+    from edgerec.export import jetson_kit
+    from tests.export.fake_tensorrt import absent
+
+    out = student.folder.parent / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jetson_kit, "graphs_of", lambda prepared: graphs)
+        return {"path": out, **jetson_kit.write_tensorrt(student, "fp32", out, absent)}
+
+
+@pytest.fixture
+def kit(report: dict[str, Any], tmp_path: Path) -> Path:
+    """A kit of its own for each test."""
+    return Path(shutil.copytree(report["path"], tmp_path / "kit"))

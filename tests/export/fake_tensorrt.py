@@ -18,6 +18,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
+from edgerec.errors import MissingExtraError
+
 # 11 dropped weak typing, and with it what chose precisions (NVIDIA, "Removed Python APIs and Replacements").
 ONLY_10 = ["FP16", "INT8", "BF16", "FP8", "INT4", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS"]
 BOTH = [
@@ -29,6 +31,11 @@ BOTH = [
     "SPARSE_WEIGHTS",
     "EXCLUDE_LEAN_RUNTIME",
 ]
+
+
+def absent() -> Any:
+    """Import TensorRT where there is none."""
+    raise MissingExtraError("tensorrt is not available")
 
 
 class FakeCuda:
