@@ -21,7 +21,7 @@ th button { all: unset; cursor: pointer; font-weight: 600 } th button:focus-visi
 th[aria-sort=ascending] button::after { content: " \\2191" }
 th[aria-sort=descending] button::after { content: " \\2193" }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)); gap: 1rem }
-svg { width: 100%; height: auto; touch-action: none; cursor: crosshair }
+svg { width: 100%; height: auto; touch-action: none; user-select: none; cursor: crosshair }
 svg text { fill: var(--ink); font: 11px system-ui, sans-serif } .grid { stroke: var(--line); stroke-width: .6 }
 .curve { fill: none; stroke-width: 2 } .drag { fill: #0072B2; opacity: .15 }
 .legend { font-size: .82rem; display: flex; flex-wrap: wrap; gap: .2rem 1rem } .legend svg { width: 34px; height: 10px }
@@ -82,18 +82,20 @@ function plot(box) {
     });
   }
   let start = null, mark = null;
+  const within = (value, low, high) => Math.min(high, Math.max(low, value));  // what is dragged ends with the drawing
   const at = event => { const r = svg.getBoundingClientRect();
-    return [(event.clientX - r.left) * W / r.width, (event.clientY - r.top) * H / r.height]; };
+    return [within((event.clientX - r.left) * W / r.width, L, W - R),
+      within((event.clientY - r.top) * H / r.height, T, H - B)]; };
   svg.addEventListener("pointerdown", event => { start = at(event); svg.setPointerCapture(event.pointerId);
     mark = add(svg, "rect", { class: "drag" }); });
   svg.addEventListener("pointermove", event => { if (!start) return; const now = at(event);
     const attributes = { x: Math.min(start[0], now[0]), y: Math.min(start[1], now[1]),
       width: Math.abs(now[0] - start[0]), height: Math.abs(now[1] - start[1]) };
     for (const key in attributes) mark.setAttribute(key, attributes[key]); });
-  svg.addEventListener("pointerup", event => { const [a, b] = start, [c, d] = at(event); start = null;
-    if (Math.abs(c - a) > 8 && Math.abs(d - b) > 8)
-      view = { low: unx(Math.min(a, c)), high: unx(Math.max(a, c)), from: Math.max(0, uny(Math.max(b, d))),
-        to: Math.min(1, uny(Math.min(b, d))) };
+  svg.addEventListener("pointerup", event => { if (!start) return;  // pressed beside the plot
+    const [a, b] = start, [c, d] = at(event); start = null; mark.remove();
+    if (Math.abs(c - a) <= 8 || Math.abs(d - b) <= 8) return;  // not drawn anew: a double click needs its target
+    view = { low: unx(Math.min(a, c)), high: unx(Math.max(a, c)), from: uny(Math.max(b, d)), to: uny(Math.min(b, d)) };
     draw(); });
   svg.addEventListener("dblclick", () => { view = { ...whole }; draw(); });
   draw();
