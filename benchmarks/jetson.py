@@ -6,6 +6,7 @@ Nothing on the board is changed unless that is asked for; what was changed is pu
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -20,6 +21,12 @@ from edgerec.errors import EdgerecError, UsageError
 RELEASE = re.compile(r"R(\d+).*?REVISION: ([\d.]+)")
 MODE = re.compile(r"NV Power Mode: *(\S+)\s+(\d+)", re.DOTALL)
 ROOT = Path("/")
+# a shell over there ends the command, which then puts back what it changed, once its own input ends: that is when this
+# side is gone. Without a terminal, sshd would let the command run on
+TETHERED = (
+    'exec 3<&0; env "$@" 3<&- & run=$!; { read -r _ <&3; kill $run; } >/dev/null 2>&1 & tether=$!; '
+    "wait $run; code=$?; kill $tether; exit $code"
+)
 
 
 class BoardError(EdgerecError):
@@ -99,6 +106,8 @@ def required(*command: str) -> None:
 def remote(host: str, edgerec: str, arguments: Sequence[str], timeout: float | None = None) -> dict[str, Any]:
     """Run ``bench run`` on another machine, where edgerec and the files are, and return its result.
 
+    However this process ends, the command over there ends with it.
+
     Args:
         host: As ssh takes it.
         edgerec: The command over there.
@@ -111,13 +120,15 @@ def remote(host: str, edgerec: str, arguments: Sequence[str], timeout: float | N
     """
     if host.startswith("-") or not host.strip():
         raise UsageError(f"got the host {host!r}; expected a name such as nano or user@nano")
-    words = " ".join(shlex.quote(word) for word in (*shlex.split(edgerec), "bench", "run", *arguments, "--json"))
+    words = shlex.join(["sh", "-c", TETHERED, "sh", *shlex.split(edgerec), "bench", "run", *arguments, "--json"])
+    command, (stdin, held) = ["ssh", "-o", "BatchMode=yes", host, words], os.pipe()  # it ends when ``held`` is closed
     try:
-        done = subprocess.run(
-            ["ssh", "-o", "BatchMode=yes", host, words], capture_output=True, text=True, timeout=timeout, check=False
-        )
+        done = subprocess.run(command, stdin=stdin, capture_output=True, text=True, timeout=timeout, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BoardError(f"ssh {host} did not come back ({error})") from error
+    finally:
+        os.close(stdin)
+        os.close(held)
     last = next((line for line in reversed(done.stdout.splitlines()) if line.strip()), "")
     try:
         found: dict[str, Any] = json.loads(last)
