@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from edgerec.bundle import Bundle
-from edgerec.errors import EdgerecError
 from edgerec.files import sha256
 from edgerec.interactions import Dataset, IntArray, Split
 from edgerec.metrics import summarise
 from edgerec.runtime.contents import read
 from edgerec.runtime.reference import golden_request, tower_of
-from edgerec.runtime.verify import verify
 
 K = 10
+TORCH = ("cpu-torch", "cuda-torch")  # float32
 
 
 def quality(answers: Sequence[Sequence[str]], data: Dataset, split: Split) -> dict[str, Any]:
@@ -47,12 +47,29 @@ def reference_answers(path: Path, histories: Sequence[Sequence[str]]) -> list[li
     return found
 
 
-def goldens(path: Path) -> dict[str, Any]:
-    """Replay a bundle's golden requests here."""
-    try:
-        return {"passes": True, **{key: value for key, value in verify(path).items() if key != "bundle"}}
-    except EdgerecError as error:
-        return {"passes": False, "reason": " ".join(str(error).split())}
+def cosines(answers: Sequence[Sequence[float]], reference: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Return the mean and the least cosine of vectors to the reference's; 0 where one is all zeros."""
+    ours, theirs = np.array(answers, np.float64), np.array(reference, np.float64)
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    found = (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-12)
+    return {"mean": float(found.mean()), "least": float(found.min())}
+
+
+def reference_of(row: Mapping[str, Any], answered: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return whose answers to texts a row's are set against; None where it would be its own.
+
+    That is torch in float32 with the same model, or else the first subject asked, of vectors the first of as many
+    numbers.
+    """
+
+    def alike(other: Mapping[str, Any]) -> bool:
+        same = other["kind"] == row["kind"] and other["device"] != "harness" and "answers" in other
+        return same and (row["kind"] != "encode" or len(other["answers"][0]) == len(row["answers"][0]))
+
+    others = [other for other in answered if alike(other)]
+    torch = [other for other in others if row["model"] == other["model"] and other["device"] in TORCH]
+    first = (torch or others)[0]
+    return None if first["subject"] == row["subject"] else first
 
 
 def accuracy_rows(
@@ -67,40 +84,41 @@ def accuracy_rows(
     Args:
         answered: Rows with ``answers``, as ``harness.measure`` returns them.
         inputs: What was asked.
-        files: Subject -> the file that was measured.
+        files: Subject -> the file or folder that was measured.
         bundles: Subject -> the bundle whose tables are its reference.
         data: What the inputs came from, if they came from a data set.
     """
-    references: dict[tuple[Path, str], list[list[str]]] = {}
-    searched = (row for row in answered if row["kind"] == "search" and row["device"] != "harness")
-    first_search = next((row["answers"] for row in searched if "answers" in row), None)
-    replayed = {path: goldens(path) for path in {*bundles.values()}}
+    references: dict[Path, list[list[str]]] = {}
+    facts = {path: file_facts(path) for path in {None, *files.values()}}
     rows = []
     for one in answered:
         row = {key: value for key, value in one.items() if key not in ("answers", "round")}
-        row |= file_facts(files.get(one["subject"]))
-        row |= {"quality": None, "overlap10": None, "overlap_with": None, "goldens": None}
-        asks_items = one["kind"] in ("recommend", "session")
-        if "answers" in one and one["device"] != "harness":
-            path = bundles.get(one["subject"])
-            row["goldens"] = replayed[path] if path and one["device"] in ("cpu-ort", "jetson") else None
-            if asks_items and data:
-                row["quality"] = quality(one["answers"], *data)
-            if asks_items and path:
-                key = path, "items"
-                if key not in references:
-                    references[key] = reference_answers(path, inputs[one["kind"]])
-                row |= {"overlap10": overlap(one["answers"], references[key]), "overlap_with": "float64 of its tables"}
-            elif one["kind"] == "search" and first_search is not None:
-                row |= {"overlap10": overlap(one["answers"], first_search), "overlap_with": "the first subject"}
+        row |= {"quality": None, "overlap10": None, "overlap_with": None, "cosine": None, "cosine_with": None}
+        row |= {"goldens": one.get("goldens"), **facts[files.get(one["subject"])]}
         rows.append(row)
+        if "answers" not in one or one["device"] == "harness":
+            continue
+        answers, path = one["answers"], bundles.get(one["subject"])
+        if one["kind"] in ("recommend", "session"):
+            if data:
+                row["quality"] = quality(answers, *data)
+            if path:
+                if path not in references:  # the histories of both kinds are the same
+                    references[path] = reference_answers(path, inputs[one["kind"]])
+                row |= {"overlap10": overlap(answers, references[path]), "overlap_with": "float64 of its tables"}
+        elif other := reference_of(one, answered):
+            name = "cosine" if one["kind"] == "encode" else "overlap10"
+            found = cosines(answers, other["answers"]) if name == "cosine" else overlap(answers, other["answers"])
+            row |= {name: found, f"{name.removesuffix('10')}_with": other["subject"]}
     return rows
 
 
 def file_facts(path: Path | None) -> dict[str, Any]:
-    """Return a file's sha256 and size, or a folder's size; None for what there is not."""
-    if path is None:
+    """Return the sha256 and the size of a file, or of a folder's files and their names; None for what there is not."""
+    if path is None or not path.exists():
         return {"sha256": None, "bytes": None}
-    if path.is_dir():
-        return {"sha256": None, "bytes": sum(one.stat().st_size for one in path.rglob("*") if one.is_file())}
-    return {"sha256": sha256(path), "bytes": path.stat().st_size}
+    if not path.is_dir():
+        return {"sha256": sha256(path), "bytes": path.stat().st_size}
+    held = sorted(one for one in path.rglob("*") if one.is_file())
+    listed = "".join(f"{sha256(one)}  {one.relative_to(path).as_posix()}\n" for one in held)  # as sha256sum writes it
+    return {"sha256": hashlib.sha256(listed.encode()).hexdigest(), "bytes": sum(one.stat().st_size for one in held)}

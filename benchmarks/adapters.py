@@ -7,11 +7,12 @@ A subject is a class, named ``module:Class`` or ``file.py:Class``, made in a new
     close()            let go
 
 A request is a JSON value: for ``recommend`` and ``session`` a list of item ids, oldest first; for ``encode`` and
-``search`` a text. The answer is a list of item ids, best first, or for ``encode`` a vector. Four methods are optional:
+``search`` a text. The answer is a list of item ids, best first, or for ``encode`` a vector. Five methods are optional:
 ``run_batch(requests)`` answers several at once; ``observe(requests)`` lets sessions take in all events but the last of
 each history before the clock starts; ``clock()`` tells nanoseconds in place of this process's clock, where an answer
 comes from another one and its way must not count; ``stages()`` yields the names and functions that ``prepare`` consists
-of, so that a cold start can be split.
+of, so that a cold start can be split; ``goldens()`` answers what the file itself knows the answers of, and tells a JSON
+value whether it ``passes``.
 
 A peer's file needs numpy and nothing of edgerec but this module; it runs in the interpreter that ``--peer`` names.
 """
@@ -112,6 +113,12 @@ def stages(subject: Subject) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield what preparing consists of; one stage where the subject does not say."""
     own: Callable[[], Iterator[tuple[str, Callable[[], object]]]] | None = getattr(subject, "stages", None)
     yield from own() if own else iter([("prepare", subject.prepare)])
+
+
+def goldens(subject: Subject) -> dict[str, Any] | None:
+    """Return how a subject answers what its file knows the answers of; None where it knows none."""
+    own: Callable[[], dict[str, Any] | None] = getattr(subject, "goldens", lambda: None)
+    return own()
 
 
 def asker(subject: Subject) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -83,8 +83,8 @@ def targets(
 
 def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int, kit: Path | None = None) -> list[Target]:
     """Return one file's targets on one device."""
-    suffix = f", {device}" + (f", {threads} threads" if threads > 1 else "")
-    name = f"{path.name.removesuffix('.edgerec')}{suffix}"
+    model = path.name.removesuffix(".edgerec")
+    name = f"{model}, {device}" + (f", {threads} threads" if threads > 1 else "")
     if device == JETSON:
         missing = None if jetson.board() else "this machine is no Jetson; run it there, or name it with --host"
         return [
@@ -93,22 +93,22 @@ def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int, kit
         ]
     if device == TENSORRT:
         if missing := no_tensorrt(kit):
-            return [Target(name, device, "", kinds, {"threads": threads}, path, missing=missing)]
+            return [Target(name, device, "", kinds, {"threads": threads}, path, model, missing=missing)]
         assert kit
         return of_kit(kit.resolve(), path, name, kinds, threads)
     if device in BUNDLE_DEVICES:
         options = {"bundle": str(path), "threads": threads}
-        return parted(Target(name, device, BUNDLE_DEVICES[device], kinds, options, path, precision(path)))
+        return parted(Target(name, device, BUNDLE_DEVICES[device], kinds, options, path, model, precision(path)))
     found = []
     if device == WEB:
         where = f"{WebSubject.__module__}:{WebSubject.__name__}"
         for engine in WEB_ENGINES:
             options = {"bundle": str(path), "engine": engine}
-            found += parted(Target(f"{name}, {engine}", device, where, kinds, options, path, precision(path)))
+            found += parted(Target(f"{name}, {engine}", device, where, kinds, options, path, model, precision(path)))
         return found
     for mode in TORCH_MODES:
         options = {"folder": str(path), "threads": threads, "mode": mode, "device": TORCH_DEVICES[device]}
-        found += parted(Target(f"{name}, {mode}", device, TORCH, kinds, options, path, "fp32"))
+        found += parted(Target(f"{name}, {mode}", device, TORCH, kinds, options, path, model, "fp32"))
     return found
 
 
@@ -154,6 +154,7 @@ def of_kit(kit: Path, bundle: Path, name: str, kinds: tuple[str, ...], threads: 
                     tuple(kind for kind in kinds if kind in answers),
                     options,
                     file,
+                    bundle.name.removesuffix(".edgerec"),
                     graph.split(".")[1],
                 )
             )
@@ -169,6 +170,8 @@ def precision(path: Path) -> str:
 def peer(given: str, kinds: Sequence[str], threads: int) -> Target:
     """Return the target of ``NAME=INTERPRETER:FILE.py:Class:kind[:OPTION=VALUE]...``; an empty interpreter is this one.
 
+    The options ``file`` (or folder) of what is measured and ``precision`` are for the table; the class gets the others.
+
     Raises:
         UsageError: It does not read so.
     """
@@ -179,10 +182,19 @@ def peer(given: str, kinds: Sequence[str], threads: int) -> Target:
         raise UsageError(f"got --peer {given}; {form}, kind one of {', '.join(KINDS)}")
     file, class_name, kind, *pairs = parts
     options = dict(pair.partition("=")[::2] for pair in pairs)
+    measured, stated = options.pop("file", None), options.pop("precision", None)
     missing = None if kind in kinds else f"{kind} was not asked for"
     if interpreter and not os.access(interpreter, os.X_OK):
         missing = f"{interpreter} is not there"
     where = f"{Path(file).resolve()}:{class_name}"
     return Target(
-        name, "peer", where, (kind,), {**options, "threads": threads}, None, None, interpreter or None, missing
+        name,
+        "peer",
+        where,
+        (kind,),
+        {**options, "threads": threads},
+        Path(measured) if measured else None,
+        precision=stated,
+        interpreter=interpreter or None,
+        missing=missing,
     )

@@ -36,6 +36,7 @@ class Target:
         kinds: Of requests.
         options: What the class is made with.
         file: What is measured, for its size and sha256.
+        model: The name of what the file was made from, or is; who shares it is compared.
         precision: As the file states it.
         interpreter: Python of a peer's own environment.
         missing: Why it cannot be measured here, if that is known beforehand.
@@ -47,6 +48,7 @@ class Target:
     kinds: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
+    model: str | None = None
     precision: str | None = None
     interpreter: str | None = None
     missing: str | None = None
@@ -181,6 +183,7 @@ def head(cell: Cell) -> dict[str, Any]:
         "subject": target.name,
         "device": target.device,
         "kind": cell.kind,
+        "model": target.model,
         "precision": target.precision,
         "threads": target.options.get("threads"),
     }

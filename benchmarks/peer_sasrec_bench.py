@@ -12,9 +12,10 @@ A history becomes a window of fixed length, padded on the left, as in training: 
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def export(folder: Path) -> None:
 
 
 class Window:
-    """A network behind ids; a subclass sets ``ids``, ``length`` and ``scores`` in ``prepare``.
+    """A network behind ids; a subclass sets ``ids``, ``length`` and ``scores`` in ``load``.
 
     Args:
         kind: "recommend".
@@ -76,12 +77,27 @@ class Window:
         threads: Of torch or onnxruntime.
     """
 
+    packages: tuple[str, ...] = ()  # what loading imports
     ids: list[str]
     length: int
     row_of: dict[str, int]
 
     def __init__(self, kind: str, folder: str, threads: int = 1) -> None:
         self.kind, self.folder, self.threads = kind, Path(folder), int(threads)
+
+    def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Yield import and model."""
+        yield "import", lambda: [importlib.import_module(name) for name in self.packages]
+        yield "open", self.load
+
+    def prepare(self) -> None:
+        """Load everything."""
+        for _, stage in self.stages():
+            stage()
+
+    def load(self) -> None:
+        """Load the model."""
+        raise NotImplementedError
 
     def scores(self, window: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the scores after a window int64 [1, L], [n_items + 1]."""
@@ -105,7 +121,9 @@ class Window:
 class Network(Window):
     """The network, by torch."""
 
-    def prepare(self) -> None:
+    packages = ("torch", "rectools.models")
+
+    def load(self) -> None:
         """Load the model."""
         import torch
 
@@ -124,7 +142,9 @@ class Network(Window):
 class OnnxRuntime(Window):
     """The exported network."""
 
-    def prepare(self) -> None:
+    packages = ("onnxruntime",)
+
+    def load(self) -> None:
         """Open the graph."""
         import onnxruntime
 
@@ -145,7 +165,9 @@ class OnnxRuntime(Window):
 class Recommend(Window):
     """RecTools' own way."""
 
-    def prepare(self) -> None:
+    packages = ("torch", "rectools.models")
+
+    def load(self) -> None:
         """Load the model."""
         import warnings
 

@@ -8,10 +8,11 @@ usearch or faiss; ``recommend`` asks for what is nearest to the mean of a histor
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class TextPeer:
     """
 
     home = ""
+    packages: tuple[str, ...] = ()  # what loading imports
     vectors: Callable[[Sequence[str]], Vectors]
 
     def __init__(self, kind: str, folder: str, threads: int = 1, index: str = "exact") -> None:
@@ -45,15 +47,24 @@ class TextPeer:
         """Load the encoder."""
         raise NotImplementedError
 
-    def prepare(self) -> None:
-        """Load the encoder and, unless it only encodes, the catalogue; fill the index."""
-        self.load()
+    def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Yield import, encoder and, unless it only encodes, the catalogue and its index."""
+        yield "import", lambda: [importlib.import_module(name) for name in self.packages]
+        yield "open", self.load
         if self.kind != "encode":
-            catalogue = (self.folder / "catalogue.json").read_bytes()
-            self.ids = json.loads(catalogue)["ids"]
-            self.row_of = {item: row for row, item in enumerate(self.ids)}
-            self.items = self._kept(catalogue)
-            self.nearest = INDEXES[self.index](self.items)
+            yield "catalogue", self._catalogue
+
+    def prepare(self) -> None:
+        """Load everything."""
+        for _, stage in self.stages():
+            stage()
+
+    def _catalogue(self) -> None:
+        catalogue = (self.folder / "catalogue.json").read_bytes()
+        self.ids = json.loads(catalogue)["ids"]
+        self.row_of = {item: row for row, item in enumerate(self.ids)}
+        self.items = self._kept(catalogue)
+        self.nearest = INDEXES[self.index](self.items)
 
     def close(self) -> None:
         """Nothing is held outside the process."""
@@ -74,7 +85,7 @@ class TextPeer:
         return [self.ids[row] for row in best(scores)]
 
     def _kept(self, catalogue: bytes) -> Vectors:
-        path = self.folder / self.home / f"items-{hashlib.sha256(catalogue).hexdigest()[:12]}.npy"
+        path = self.folder / f"{self.home}-items-{hashlib.sha256(catalogue).hexdigest()[:12]}.npy"
         if not path.exists():
             texts = json.loads(catalogue)["texts"]
             parts = [self.vectors(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
@@ -88,7 +99,7 @@ class TextPeer:
 class MiniLM(TextPeer):
     """optimum's INT8 file on onnxruntime, mean-pooled and normalised as sentence-transformers does."""
 
-    home = "minilm-int8"
+    home, packages = "minilm-int8", ("onnxruntime", "tokenizers")
 
     def load(self) -> None:
         """Open graph and tokenizer."""
@@ -123,7 +134,7 @@ class MiniLM(TextPeer):
 class SentenceTransformers(TextPeer):
     """The same encoder in torch, mean-pooled and normalised."""
 
-    home = "minilm"
+    home, packages = "minilm", ("torch", "sentence_transformers")
 
     def load(self) -> None:
         """Load the folder."""
@@ -139,7 +150,7 @@ class SentenceTransformers(TextPeer):
 class FastEmbed(TextPeer):
     """The same encoder in float32 on onnxruntime, a custom model of fastembed."""
 
-    home = "minilm-fp32"
+    home, packages = "minilm-fp32", ("fastembed",)
 
     def load(self) -> None:
         """Open graph and tokenizer."""
@@ -162,7 +173,7 @@ class FastEmbed(TextPeer):
 class Model2Vec(TextPeer):
     """model2vec's static vectors."""
 
-    home = "model2vec"
+    home, packages = "model2vec", ("model2vec",)
 
     def load(self) -> None:
         """Load the folder."""

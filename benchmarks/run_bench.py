@@ -12,26 +12,38 @@ to ``benchmarks/results``, the report beside them. SASRec is what ``peer_sasrec.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 
+from edgerec.benchmarks import peer_text
+from edgerec.benchmarks.bench import loaded
 from edgerec.benchmarks.devices import no_tensorrt
+from edgerec.benchmarks.environment import environment
+from edgerec.benchmarks.inputs import from_data
+from edgerec.benchmarks.machine import Meter
+from edgerec.benchmarks.peer_sasrec_bench import GRAPH
+from edgerec.benchmarks.processes import importable
+from edgerec.benchmarks.quality import markdown
 from edgerec.cli import main as run
+from edgerec.files import write_json, write_result
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PEERS = {
-    "MiniLM-L6 INT8 (optimum)": "MiniLM:encode",
-    "MiniLM-L6 INT8 (optimum), exact": "MiniLM:search",
+PEERS = {  # the first of a model is what the others are set against
     "MiniLM-L6 (sentence-transformers)": "SentenceTransformers:encode",
     "MiniLM-L6 (sentence-transformers), exact": "SentenceTransformers:search",
     "MiniLM-L6 (sentence-transformers), profile": "SentenceTransformers:recommend",
+    "MiniLM-L6 INT8 (optimum)": "MiniLM:encode",
+    "MiniLM-L6 INT8 (optimum), exact": "MiniLM:search",
     "MiniLM-L6 (fastembed)": "FastEmbed:encode",
     "model2vec": "Model2Vec:encode",
     "model2vec, exact": "Model2Vec:search",
@@ -39,7 +51,8 @@ PEERS = {
     "model2vec, faiss": "Model2Vec:search:index=faiss",
 }
 PRECISIONS = ("fp32", "fp16", "int8-dynamic")  # beside the one that ships
-PARTS = ("subjects", "elsewhere", "precisions", "threads", "scenarios", "compare", "lean")
+PARTS = ("subjects", "elsewhere", "precisions", "threads", "scenarios", "compare", "lean", "referees")  # methods of Job
+KINDS = tuple(f"--kind={name}" for name in ("recommend", "session", "search", "encode"))
 SASREC = {"RecTools": "Recommend", "torch": "Network", "onnxruntime": "OnnxRuntime"}
 
 
@@ -67,7 +80,8 @@ def peer_options(python: Path | None, models: Path | None) -> list[str]:
     file = Path(__file__).with_name("peer_text.py")
     options = []
     for name, place in PEERS.items():
-        options += ["--peer", f"{name}={python}:{file}:{place}:folder={models}"]
+        home = models / getattr(peer_text, place.partition(":")[0]).home
+        options += ["--peer", f"{name}={python}:{file}:{place}:folder={models}:file={home}"]
     return options
 
 
@@ -79,7 +93,8 @@ def sasrec_options(python: Path | None, model: Path | None) -> list[str]:
     file = Path(__file__).with_name("peer_sasrec_bench.py")
     options = []
     for name, place in SASREC.items():
-        options += ["--peer", f"SASRec ({epochs} epochs), {name}={python}:{file}:{place}:recommend:folder={model}"]
+        measured = f"folder={model}:file={model / (GRAPH if place == 'OnnxRuntime' else 'model.pkl')}"
+        options += ["--peer", f"SASRec ({epochs} epochs), {name}={python}:{file}:{place}:recommend:{measured}"]
     return options
 
 
@@ -106,6 +121,116 @@ def kit_options(student: Path, folder: Path) -> list[str]:
     return ["--kit", str(folder)] if folder.exists() else []
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is measured; a method per part.
+
+    Attributes:
+        study: Folder of ``tiny.edgerec``, ``static.edgerec``, the folder ``tiny`` and perhaps ``teacher``.
+        data: What the study is of, by name or folder.
+        others: Options that name the peers.
+        referee: Python with ``mlcommons-loadgen`` and onnxruntime, if there is one.
+        quick: To see that everything runs.
+    """
+
+    study: Path
+    data: str
+    others: Sequence[str]
+    referee: Path | None
+    quick: bool
+
+    @property
+    def tiny(self) -> Path:
+        """The student's file."""
+        return self.study / "tiny.edgerec"
+
+    @property
+    def static(self) -> Path:
+        """The static student's file."""
+        return self.study / "static.edgerec"
+
+    @property
+    def models(self) -> list[str]:
+        """What names the folders that torch runs."""
+        names = ("tiny", "static", "teacher")
+        return [f"--model={self.study / name}" for name in names if (self.study / name).exists()]
+
+    def bench(self, suffix: str, *arguments: str) -> None:
+        """Run ``bench run`` for one table."""
+        length = QUICK if self.quick else LENGTH
+        measure([*arguments, *length, "--data", self.data], RESULTS / f"bench-{Path(self.data).name}{suffix}.json")
+
+    def subjects(self) -> None:
+        """The main table."""
+        devices = [f"--device={name}" for name in ("cpu-ort", "openvino", "web", "cpu-torch")]
+        self.bench("", str(self.tiny), str(self.static), *devices, *self.models, *KINDS, *self.others)
+
+    def elsewhere(self) -> None:
+        """What is not here is a row that says so."""
+        devices = [f"--device={name}" for name in ("cuda-torch", "cuda-ort", "tensorrt", "jetson")]
+        with TemporaryDirectory() as folder:
+            devices += kit_options(self.study / "tiny", Path(folder) / "kit")
+            self.bench("-elsewhere", str(self.tiny), *devices, f"--model={self.study / 'tiny'}", *KINDS)
+
+    def precisions(self) -> None:
+        """The student in each precision; float32 comes first, and the others are set against it."""
+        with TemporaryDirectory() as folder:
+            files = [*exported(self.study / "tiny", Path(folder)), str(self.tiny)]
+            self.bench("-precisions", *files, "--kind=recommend", "--kind=search", "--kind=encode")
+
+    def threads(self) -> None:
+        """Two threads."""
+        self.bench("-2-threads", str(self.tiny), *KINDS, "--threads", "2")
+
+    def scenarios(self) -> None:
+        """All scenarios."""
+        scenarios = [f"--scenario={name}" for name in ("single-stream", "multi-stream", "server", "offline")]
+        self.bench("-scenarios", str(self.tiny), *KINDS[:-1], *scenarios)
+
+    def compare(self) -> None:
+        """Two files, and one with itself, in interleaved rounds."""
+        for other in (self.tiny, self.static):
+            out = RESULTS / f"compare-tiny-{other.stem}.json"
+            command = [sys.executable, "-m", "edgerec", "bench", "compare", str(self.tiny), str(other)]
+            options = ["--kind=recommend", "--kind=search", "--seconds=1", "--out", str(out)]
+            subprocess.run([*command, *options], check=True)
+
+    def lean(self) -> None:
+        """What the runtime adds to an app.
+
+        Raises:
+            ClickException: It is over its budgets.
+        """
+        out = str(RESULTS / "lean-ml-100k.json")
+        lean = [sys.executable, "-m", "edgerec.benchmarks.lean", str(self.tiny), "--out", out]
+        if subprocess.run([*lean, *(["--rounds", "1"] if self.quick else [])], check=False).returncode:
+            raise click.ClickException("the runtime is over its budgets, or was not measured; see above")
+
+    def referees(self) -> None:
+        """LoadGen, a bare loop and hyperfine on the histories of the data, where an interpreter has LoadGen."""
+        if self.referee is None or self.quick:
+            click.echo("referees: passed over; --peers names a Python that has mlcommons-loadgen", err=True)
+            return
+        with TemporaryDirectory() as folder:
+            asked = Path(folder) / "inputs.json"
+            write_json(asked, from_data(*loaded(self.data))["recommend"])
+            command = [str(self.referee), "-m", "edgerec.benchmarks.referee", str(self.tiny), str(asked)]
+            environ = {**os.environ, "PYTHONPATH": str(importable(Path(folder)))}
+            if subprocess.run([*command, str(RESULTS / "bench-referee.json")], check=False, env=environ).returncode:
+                click.echo("referees: not asked; see above", err=True)
+
+
+def report(result: Mapping[str, Any]) -> str:
+    """Return how long everything took as Markdown."""
+    seconds, ran = result["seconds"], result["environment"]
+    caption = (
+        f"{sum(seconds.values()) / 60:.1f} minutes in all, {ran['cores']} cores ({ran['cpu']}); other processes took "
+        f"{result['load']['foreign_cores']:.2f} cores meanwhile."
+    )
+    lines = [["minutes", *(f"{one / 60:.1f}" for one in seconds.values())]]
+    return f"{caption}\n\n{markdown(['', *seconds], lines)}\n"
+
+
 @click.command()
 @click.option("--study", type=click.Path(path_type=Path), default=ROOT / "build/quality/quality-ml-100k/seed-0")
 @click.option("--peers", type=click.Path(path_type=Path), help="Python of the peers' environment.")
@@ -126,64 +251,21 @@ def main(
     quick: bool,
 ) -> None:
     """Measure what the document shows."""
-    tiny, static = (study / f"{name}.edgerec" for name in ("tiny", "static"))
-    if not tiny.exists() or not static.exists():
+    job = Job(study, data, [*peer_options(peers, peer_models), *sasrec_options(sasrec, sasrec_model)], peers, quick)
+    if not job.tiny.exists() or not job.static.exists():
         raise click.UsageError(
             f"{study} holds no tiny.edgerec and static.edgerec; make quality trains them, --study names them"
         )
-    parts, model = only or PARTS, ["--model", str(study / "tiny")]
-
-    def bench(suffix: str, *arguments: str) -> None:
-        length = QUICK if quick else LENGTH
-        measure([*arguments, *length, "--data", data], RESULTS / f"bench-{Path(data).name}{suffix}.json")
-
-    kinds = [f"--kind={name}" for name in ("recommend", "session", "search")]
-    if "subjects" in parts:
-        devices = [f"--device={name}" for name in ("cpu-ort", "openvino", "web", "cpu-torch")]
-        others = [*peer_options(peers, peer_models), *sasrec_options(sasrec, sasrec_model)]
-        bench("", str(tiny), str(static), *devices, *model, *teacher_of(study), *kinds, "--kind=encode", *others)
-    if "elsewhere" in parts:  # what is not here is a row that says so
-        devices = [f"--device={name}" for name in ("cuda-torch", "cuda-ort", "tensorrt", "jetson")]
-        with TemporaryDirectory() as folder:
-            devices += kit_options(study / "tiny", Path(folder) / "kit")
-            bench("-elsewhere", str(tiny), *devices, *model, *kinds, "--kind=encode")
-    if "precisions" in parts:
-        with TemporaryDirectory() as folder:
-            files = [str(tiny), *exported(study / "tiny", Path(folder))]
-            bench("-precisions", *files, "--kind=recommend", "--kind=search", "--kind=encode")
-    if "threads" in parts:
-        bench("-2-threads", str(tiny), *kinds, "--kind=encode", "--threads", "2")
-    if "scenarios" in parts:
-        scenarios = [f"--scenario={name}" for name in ("single-stream", "multi-stream", "server", "offline")]
-        bench("-scenarios", str(tiny), *kinds, *scenarios)
-    if "compare" in parts:
-        measure_compared(tiny, static)
-    if "lean" in parts:
-        measure_lean(tiny, quick)
-
-
-def teacher_of(study: Path) -> list[str]:
-    """Return what names a study's teacher, where it is kept."""
-    return ["--model", str(study / "teacher")] if (study / "teacher").exists() else []
-
-
-def measure_compared(tiny: Path, static: Path) -> None:
-    """Compare two files, and one with itself, in interleaved rounds."""
-    for other in (tiny, static):
-        out = RESULTS / f"compare-tiny-{other.stem}.json"
-        compare = [sys.executable, "-m", "edgerec", "bench", "compare", str(tiny), str(other), "--out", str(out)]
-        subprocess.run([*compare, "--kind=recommend", "--kind=search", "--seconds=1"], check=True)
-
-
-def measure_lean(tiny: Path, quick: bool) -> None:
-    """Measure what the runtime adds to an app.
-
-    Raises:
-        ClickException: It is over its budgets.
-    """
-    lean = [sys.executable, "-m", "edgerec.benchmarks.lean", str(tiny), "--out", str(RESULTS / "lean-ml-100k.json")]
-    if subprocess.run([*lean, *(["--rounds", "1"] if quick else [])], check=False).returncode:
-        raise click.ClickException("the runtime is over its budgets, or was not measured; see above")
+    meter, seconds = Meter(), dict[str, float]()
+    for part in only or PARTS:
+        began = time.monotonic()
+        getattr(job, part)()
+        seconds[part] = time.monotonic() - began
+    result = {"schema": "edgerec-make-bench-1", "seconds": seconds}
+    result |= {"environment": environment(), "load": meter.read()}
+    click.echo(report(result))
+    if not only and not quick:
+        write_result(RESULTS / "make-bench.json", result, report(result))
 
 
 if __name__ == "__main__":

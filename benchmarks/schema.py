@@ -85,6 +85,8 @@ ACCURACY = record(
         "goldens": or_none(record({"passes": FLAG})),
     }
 )
+COSINE = record(dict.fromkeys(("mean", "least"), {"type": "number"}))
+ACCURACY["properties"] |= {"cosine": or_none(COSINE)}  # results from before it have none
 COLD = record(
     {**HEAD, "status": STATUS, "reason": MAYBE_TEXT, "total_ms": MAYBE_AMOUNT, "stages_ms": {"type": "object"}}
 )

@@ -55,6 +55,16 @@ class BundleSubject:
             session = self._ready[tuple(history)] = self.recommender.session()
             session.observe(*history[:-1])
 
+    def goldens(self) -> dict[str, Any] | None:
+        """Replay the file's golden requests as this subject answers them."""
+        from edgerec.errors import EdgerecError
+        from edgerec.runtime.verify import verify_open
+
+        try:
+            return {"passes": True, **verify_open(self.recommender)}
+        except EdgerecError as error:
+            return {"passes": False, "reason": " ".join(str(error).split())}
+
     def recommend(self, history: Sequence[str]) -> list[str]:
         """Recommend after a whole history."""
         return ids(self.recommender.recommend(history, K))

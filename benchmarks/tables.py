@@ -106,6 +106,8 @@ def accuracy(rows: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
         "HR@10",
         "cold HR (n)",
         "top-10 overlap",
+        "cosine, mean (least)",
+        "set against",
         "goldens",
         "MB",
         "sha256",
@@ -122,10 +124,13 @@ def accuracy(rows: Sequence[Mapping[str, Any]]) -> tuple[Row, list[Row]]:
             "-" if not quality or quality["cold_hr"] is None else f"{quality['cold_hr']:.3f} ({quality['cold_users']})"
         )
         goldens = "-" if not replayed else "pass" if replayed["passes"] else "FAIL"
+        cosine = row.get("cosine")
+        close = f"{cosine['mean']:.4f} ({cosine['least']:.4f})" if cosine else "-"
+        against = row.get("overlap_with") or row.get("cosine_with") or "-"
         size = "-" if row["bytes"] is None else f"{row['bytes'] / 1e6:.2f}"
         lines.append(
             [row["subject"], row["kind"], ndcg or "-", f"{quality['hr']['mean']:.3f}" if quality else "-", cold_hr]
-            + [number(row["overlap10"], ".4f"), goldens, size, (row["sha256"] or "-")[:12]]
+            + [number(row["overlap10"], ".4f"), close, against, goldens, size, (row["sha256"] or "-")[:12]]
         )
     return header, lines
 

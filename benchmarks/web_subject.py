@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ from edgerec.errors import EdgerecError
 
 WEB = Path(__file__).resolve().parents[1] / "runtime" / "web"
 ENGINES = ("onnxruntime", "plain")
+VERIFIED = {  # ours -> the page's
+    "requests": "requests",
+    "texts": "texts",
+    "largest_score_difference": "largestScoreDifference",
+    "largest_text_distance": "largestTextDistance",
+    "skipped": "skipped",
+}
 BROWSERS = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")  # as browser.mjs looks
 
 
@@ -40,35 +48,51 @@ class WebSubject:
         self._outside = 0  # nanoseconds that answers took on their way, so far
         self._node: subprocess.Popen[str] | None = None
 
+    def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Yield the browser's start, and the bundle's opening in it."""
+        yield "browser", self._start
+        yield "open", self._open
+
     def prepare(self) -> None:
         """Start the browser and open the bundle in it.
 
         Raises:
             NotHere: node, Chromium or a built ``runtime/web`` is missing, or the page did not open the bundle.
         """
+        for _, stage in self.stages():
+            stage()
+
+    def _start(self) -> None:
         if reason := no_browser():
             raise NotHere(reason)
         command = ["node", str(WEB / "subject.mjs"), str(Path(self.bundle).resolve()), self.engine]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self._node = subprocess.Popen(command, **pipes)
+        self._version = self._next()["browser"]
+
+    def _open(self) -> None:
         opened = self._next()
         if "error" in opened:
             raise NotHere(f"{self.engine} in Chromium cannot open the bundle ({opened['error']})")
         if opened["engine"] != self.engine:
-            raise NotHere(f"Chromium {opened['browser']} runs the bundle by {opened['engine']}, not by {self.engine}")
+            raise NotHere(f"Chromium {self._version} runs the bundle by {opened['engine']}, not by {self.engine}")
 
     def run_one(self, request: Any) -> list[str]:
         """Answer one request."""
-        assert self._node and self._node.stdin
         start = time.perf_counter_ns()
-        self._node.stdin.write(json.dumps([self.kind, request]) + "\n")
-        self._node.stdin.flush()
-        found = self._next()
+        found = self._ask(self.kind, request)
         if "error" in found:
             raise EdgerecError(f"{self.engine} in Chromium cannot answer {self.kind} ({found['error']})")
         self._outside += time.perf_counter_ns() - start - int(found["ms"] * 1e6)
         items: list[str] = found["items"]
         return items
+
+    def goldens(self) -> dict[str, Any]:
+        """Replay the file's golden requests in the page."""
+        found = self._ask("verify")
+        if "error" in found:
+            return {"passes": False, "reason": " ".join(found["error"].split())}
+        return {"passes": True, **{ours: found["verified"][theirs] for ours, theirs in VERIFIED.items()}}
 
     def clock(self) -> int:
         """Return nanoseconds, of which requests and answers on their way are no part."""
@@ -79,6 +103,12 @@ class WebSubject:
         if self._node and self._node.stdin:
             self._node.stdin.close()
             self._node.wait(timeout=30)
+
+    def _ask(self, *call: Any) -> Any:
+        assert self._node and self._node.stdin
+        self._node.stdin.write(json.dumps(call) + "\n")
+        self._node.stdin.flush()
+        return self._next()
 
     def _next(self) -> Any:
         assert self._node and self._node.stdout and self._node.stderr

@@ -60,10 +60,11 @@ def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Pla
 
 
 def answers(subject: adapters.Subject, kind: str, inputs: Sequence[Any]) -> dict[str, Any]:
-    """Answer every input once, untimed: what accuracy is computed from."""
+    """Answer every input once, untimed, and what the file knows the answers of: what accuracy is computed from."""
     subject.prepare()
     adapters.observe(subject, kind, inputs)
-    return {"answers": [plain(subject.run_one(one), kind) for one in inputs]}
+    found = [plain(subject.run_one(one), kind) for one in inputs]
+    return {"answers": found, "goldens": adapters.goldens(subject)}
 
 
 def cold(subject: adapters.Subject, kind: str, inputs: Sequence[Any], spawned: int) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from edgerec.distill.checkpoint import Checkpoint
 from edgerec.distill.static import StaticEncoder
 from edgerec.distill.student import StudentEncoder
 from edgerec.distill.teacher import TeacherEncoder
+from edgerec.distill.text_encoder import text_encoder
 from edgerec.distill.text_student import TextStudent
 from edgerec.distill.vocabulary import open_tokenizer
 from edgerec.export.item_encoder import INPUTS, ItemEncoder, export_fp32
-from edgerec.export.package import shipped_tower, text_encoder
+from edgerec.export.package import shipped_tower
 from edgerec.export.recommender_graph import recommender_graph
 from edgerec.runtime.layout import TOKENIZER, pack
 

@@ -21,10 +21,11 @@ from edgerec.distill.checkpoint import Checkpoint
 from edgerec.distill.encoder import MAX_TOKENS
 from edgerec.distill.student import StudentEncoder
 from edgerec.distill.teacher import TeacherEncoder
+from edgerec.distill.text_encoder import text_encoder
 from edgerec.distill.text_training import causal_mask, pool, run_layers
 from edgerec.errors import UsageError
 from edgerec.export.item_encoder import export_fp32
-from edgerec.export.package import sizes_of, text_encoder
+from edgerec.export.package import sizes_of
 from edgerec.export.quantization import Calibration, made
 from edgerec.files import atomic_folder, write_bytes, write_json
 from edgerec.interactions import FloatArray

@@ -17,8 +17,7 @@ from edgerec import __version__
 from edgerec.bundle import write_bundle
 from edgerec.distill.checkpoint import Checkpoint
 from edgerec.distill.encoder import MAX_TOKENS
-from edgerec.distill.student import load as load_student
-from edgerec.distill.teacher import TeacherEncoder
+from edgerec.distill.text_encoder import text_encoder
 from edgerec.errors import ParityError, UsageError
 from edgerec.export import PRECISIONS
 from edgerec.export.engines import Feed, token_feeds
@@ -178,13 +177,6 @@ def wanted(prepared: Draft) -> Reference:
 def sizes_of(folder: Path) -> dict[str, int]:
     """Return the size of every file of a folder in bytes, by its path inside."""
     return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def text_encoder(checkpoint: Checkpoint) -> nn.Module:
-    """Return the module from token ids to text parts of a model folder."""
-    if checkpoint.info["kind"] == "student":
-        return load_student(checkpoint.encoder)[0].eval()
-    return TeacherEncoder(checkpoint.encoder, checkpoint.towers.projection).eval()
 
 
 def shipped_tower(checkpoint: Checkpoint, encoder: nn.Module, tokenizer: Any) -> Tower:

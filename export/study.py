@@ -28,10 +28,11 @@ from edgerec.distill.evaluation import subjects
 from edgerec.distill.losses import LossWeights
 from edgerec.distill.options import TrainOptions
 from edgerec.distill.teacher import TeacherOptions, fine_tune
+from edgerec.distill.text_encoder import text_encoder
 from edgerec.export import PRECISIONS
 from edgerec.export.cold_study import cold_results
 from edgerec.export.cold_study import table as cold_table
-from edgerec.export.package import package, text_encoder
+from edgerec.export.package import package
 from edgerec.files import write_json
 from edgerec.interactions import Dataset, Split
 from edgerec.metrics import Scorer

@@ -69,6 +69,9 @@ class TensorrtSubject(BundleSubject):
         first, *others = super().stages()
         yield from (first, ("TensorRT and GPU", self._start), *others)
 
+    def goldens(self) -> None:
+        """Replay nothing: a kit has golden outputs of its own, which ``edgerec run-kit`` compares."""
+
     def _start(self) -> None:
         try:
             self._trt, device = self.tensorrt(), self.cuda()  # before all else of TensorRT's, which needs a driver

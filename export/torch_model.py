@@ -1,4 +1,4 @@
-"""A model folder as a benchmark subject: the same towers and text encoder, run by torch. One process of its own."""
+"""A model folder run by torch: its towers and text encoder, one request at a time, as a benchmark's reference."""
 
 from __future__ import annotations
 
@@ -12,61 +12,46 @@ from torch import Tensor
 from edgerec.benchmarks.adapters import K, NotHere
 from edgerec.distill.checkpoint import load
 from edgerec.distill.encoder import MAX_TOKENS
-from edgerec.distill.student import load as load_student
-from edgerec.distill.teacher import TeacherEncoder
+from edgerec.distill.text_encoder import text_encoder
 from edgerec.distill.vocabulary import open_tokenizer, read_tokenizer
 
 
-class TorchSubject:
+class TorchModel:
     """Towers and text encoder of a model folder, a teacher's or a student's.
 
     Args:
-        kind: Of the requests; sessions are not among them, torch keeps no state here.
         folder: What ``edgerec fine-tune`` or ``edgerec distill`` wrote.
         threads: Of torch.
-        mode: "eager" or "compiled".
         device: "cpu" or "cuda".
+
+    Raises:
+        NotHere: There is no such device, or the towers have what is not measured here.
     """
 
-    def __init__(self, kind: str, folder: str, threads: int, mode: str, device: str) -> None:
-        self.folder, self.threads, self.mode, self.device = Path(folder), threads, mode, device
-        self.run_one: Callable[[Any], Any] = getattr(self, kind)
-
-    def prepare(self) -> None:
-        """Load the folder; compile where that is asked for."""
-        if self.device == "cuda" and not torch.cuda.is_available():
+    def __init__(self, folder: Path, threads: int, device: str) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
             raise NotHere("torch sees no CUDA device")
-        torch.set_num_threads(self.threads)
-        checkpoint = load(self.folder)
+        torch.set_num_threads(threads)
+        checkpoint = load(folder)
         arrays = checkpoint.towers.arrays()
         if len(arrays.repeat_decays):
             raise NotHere("torch's towers are measured without repeat recencies only")
-        self.ids, self.towers = checkpoint.ids, checkpoint.towers.to(self.device)
+        self.device, self.ids, self.towers = device, checkpoint.ids, checkpoint.towers.to(device)
         self.row_of = {item: row for row, item in enumerate(self.ids)}
         self.mask_seen = checkpoint.info["data"]["mask_seen"]
         self.item_in, self.item_out, self.bias, text = (
-            torch.from_numpy(one).to(self.device) for one in (arrays.item_in, arrays.item_out, arrays.bias, arrays.text)
+            torch.from_numpy(one).to(device) for one in (arrays.item_in, arrays.item_out, arrays.bias, arrays.text)
         )
         self.text = torch.nn.functional.normalize(text, dim=1)
-        encoder: torch.nn.Module
-        longest: int
-        if checkpoint.info["kind"] == "student":
-            encoder, tokenizer_json = load_student(checkpoint.encoder)
-            longest = encoder.max_tokens
-        else:
-            longest = MAX_TOKENS
-            encoder = TeacherEncoder(checkpoint.encoder, checkpoint.towers.projection.detach())
-            tokenizer_json = read_tokenizer(checkpoint.encoder)
-        encoder, self.tokenizer = encoder.eval().to(self.device), open_tokenizer(tokenizer_json)
-        self.tokenizer.enable_truncation(longest)
-        self.encoder: Callable[..., Tensor] = encoder
+        self.tokenizer = open_tokenizer(read_tokenizer(checkpoint.encoder))
+        self.tokenizer.enable_truncation(MAX_TOKENS)
+        self.encoder: Callable[..., Tensor] = text_encoder(checkpoint).to(device)
         self.scores: Callable[[Tensor], Tensor] = self._scores
-        if self.mode == "compiled":
-            self.encoder = torch.compile(encoder, dynamic=True)
-            self.scores = torch.compile(self._scores, dynamic=True)
 
-    def close(self) -> None:
-        """Nothing is held outside the process."""
+    def compile(self) -> None:
+        """Have torch compile what is computed; it does so at the first requests."""
+        self.encoder = torch.compile(self.encoder, dynamic=True)
+        self.scores = torch.compile(self._scores, dynamic=True)
 
     def _scores(self, history: Tensor) -> Tensor:
         """Return the scores of every item after a history of rows, [L] -> [n_items]."""

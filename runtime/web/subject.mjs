@@ -1,7 +1,8 @@
 /**
  * One bundle in headless Chromium, asked a request at a time: `node subject.mjs BUNDLE ENGINE`. Lines on stdin are JSON
  * arrays [call, argument] of the recommender; each answer is {items, ms}, the milliseconds counted in the page, or
- * {error}. The first line that it prints says {browser, engine}.
+ * {error}; ["verify"] answers {verified}. The first line that it prints says {browser}, once that has started; the second
+ * {engine}, once the bundle is open, or {error}.
  */
 
 import { createInterface } from "node:readline";
@@ -10,8 +11,12 @@ import { launch, serve } from "./browser.mjs";
 
 /** Open the bundle; runs in the page. */
 async function open(engine) {
-  globalThis.recommender = await globalThis.edgerec.Recommender.load("demo.edgerec", { engine });
-  return globalThis.recommender.engine;
+  try {
+    globalThis.recommender = await globalThis.edgerec.Recommender.load("demo.edgerec", { engine });
+    return { engine: globalThis.recommender.engine };
+  } catch ({ message }) {
+    return { error: message };
+  }
 }
 
 /** Answer once; runs in the page. */
@@ -20,6 +25,7 @@ async function ask([call, argument]) {
   try {
     const found = await globalThis.recommender[call](argument);
     const ms = performance.now() - start;
+    if (call === "verify") return { verified: found };
     return { items: found.map(({ item }) => item), ms };
   } catch ({ message }) {
     return { error: message };
@@ -32,7 +38,8 @@ const { url, stop } = await serve(bundle);
 try {
   const page = await browser.newPage();
   await page.goto(url);
-  process.stdout.write(`${JSON.stringify({ browser: browser.version(), engine: await page.evaluate(open, engine) })}\n`);
+  process.stdout.write(`${JSON.stringify({ browser: browser.version() })}\n`);
+  process.stdout.write(`${JSON.stringify(await page.evaluate(open, engine))}\n`);
   for await (const line of createInterface({ input: process.stdin })) {
     process.stdout.write(`${JSON.stringify(await page.evaluate(ask, JSON.parse(line)))}\n`);
   }

@@ -23,6 +23,13 @@ class Honest:
         pass
 
 
+class Knows(Honest):
+    """Its file has golden requests, and it answers one of them wrongly."""
+
+    def goldens(self) -> dict[str, Any]:
+        return {"passes": False, "reason": "1 of 2"}
+
+
 class Raises(Honest):
     def run_one(self, request: Any) -> list[str]:
         raise KeyError("no such thing")

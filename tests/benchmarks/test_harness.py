@@ -142,6 +142,11 @@ def test_what_a_changed_length_costs_is_no_remembered_answer() -> None:
     assert found["passes"] and found["faster"] == 0
 
 
+def test_goldens_are_those_of_the_subject_that_answers(tmp_path: Path) -> None:
+    rows = {row["subject"]: row for row in ran(tmp_path, [target("Knows"), target("Honest")])["answers"]}
+    assert rows["Knows"]["goldens"] == {"passes": False, "reason": "1 of 2"} and rows["Honest"]["goldens"] is None
+
+
 def test_the_empty_subject_measures_the_harness(tmp_path: Path) -> None:
     empty = Target("empty", "harness", "edgerec.benchmarks.adapters:Empty", ("recommend",))
     found = ran(tmp_path, [empty])
@@ -169,8 +174,9 @@ def test_answers_are_equal_where_vectors_nearly_are() -> None:
 
 
 def test_a_peer_is_named_by_one_option() -> None:
-    found = peer("mine=/usr/bin/env:x.py:Mine:search:model=/m", ("search",), 2)
+    found = peer("mine=/usr/bin/env:x.py:Mine:search:model=/m:file=/m/a.onnx:precision=fp32", ("search",), 2)
     assert (found.name, found.interpreter, found.kinds) == ("mine", "/usr/bin/env", ("search",))
-    assert found.options == {"model": "/m", "threads": 2}
+    assert found.options == {"model": "/m", "threads": 2}  # what the class is made with
+    assert (found.file, found.precision) == (Path("/m/a.onnx"), "fp32")
     with pytest.raises(UsageError, match=r"expected NAME=\[PYTHON\]"):
         peer("mine=x.py", ("search",), 1)

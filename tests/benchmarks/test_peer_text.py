@@ -44,6 +44,11 @@ def prepared(kind: str, folder: Path) -> Compass:
     return peer
 
 
+def test_a_cold_start_has_its_parts(folder: Path) -> None:
+    assert [name for name, _ in Compass("encode", str(folder)).stages()] == ["import", "open"]
+    assert [name for name, _ in Compass("search", str(folder)).stages()] == ["import", "open", "catalogue"]
+
+
 def test_a_profile_is_between_its_items_and_leaves_them_out(folder: Path) -> None:
     found = prepared("recommend", folder).run_one(["i4", "i6"])
     assert found[0] == "i5" and set(found[1:3]) == {"i3", "i7"} and not {"i4", "i6"} & {*found}

@@ -22,6 +22,15 @@ def test_an_old_result_is_not_taken_for_one_of_a_run_that_failed(tmp_path: Path)
     assert out.read_text() == "of last week"
 
 
+def test_peers_are_named_with_what_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "peer.json").write_text('{"chosen": {"epochs": 7}}')
+    options = run_bench.peer_options(Path("/python"), tmp_path) + run_bench.sasrec_options(Path("/python"), tmp_path)
+    files = {one.partition("=")[0]: one.rpartition(":file=")[2] for one in options[1::2]}
+    assert files["MiniLM-L6 INT8 (optimum)"] == str(tmp_path / "minilm-int8")
+    assert files["SASRec (7 epochs), torch"] == str(tmp_path / "model.pkl")
+    assert files["SASRec (7 epochs), onnxruntime"] == str(tmp_path / "sasrec.onnx")
+
+
 def test_a_kit_is_named_where_there_is_one_though_a_golden_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

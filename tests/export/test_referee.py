@@ -208,7 +208,8 @@ def test_a_bundle_other_data_and_unknown_words_are_refused(source: Path, model: 
 
 
 def test_text_parts_are_those_of_torch(bench: Bench, tmp_path: Path) -> None:
-    from edgerec.export.package import encode_texts, text_encoder
+    from edgerec.distill.text_encoder import text_encoder
+    from edgerec.export.package import encode_texts
 
     checkpoint = bench.prepared.checkpoint
     made = trials.make_trials(bench, [], tmp_path, 0, lambda name: None).made["fp32"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,13 @@ from edgerec.export.package import package
 from edgerec.export.torch_subject import TorchSubject
 
 HISTORIES = [["i1"], ["i3", "i4", "i5"], [f"i{row % 12}" for row in range(9)]]
+
+
+def test_the_import_of_torch_is_a_stage_of_the_cold_start() -> None:
+    code = "import sys, edgerec.export.torch_subject; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    stages = TorchSubject("recommend", "nowhere", 1, "eager", "cpu").stages()
+    assert [name for name, _ in stages] == ["import", "open"]
 
 
 @pytest.mark.parametrize("name", ["student", "teacher"])

@@ -34,6 +34,11 @@ def test_both_engines_answer_alike(
             subject.observe(histories)
         for history in histories:
             assert subjects[0].run_one(history) == subjects[1].run_one(history)
+        ours, theirs = (subject.goldens() for subject in subjects)
+        assert ours["passes"] and ours["requests"] == theirs["requests"] > 0
+        session = subjects[0].recommender.ranker._session
+        session.run = lambda *asked, run=session.run: [2 * one for one in run(*asked)]
+        assert not subjects[0].goldens()["passes"] and subjects[1].goldens()["passes"]  # each by its own answers
 
 
 def test_what_openvino_cannot_compile_is_not_here(write: Callable[..., Path], ring: Tower) -> None:

@@ -317,9 +317,11 @@ def test_a_browser_is_a_subject_of_bench_and_its_own_clock_counts(
 
     path = write(make_tower())
     subject, recommender = WebSubject("recommend", str(path), engine), Recommender.load(path)
-    subject.prepare()
+    assert [name for name, stage in subject.stages() if stage() is None] == ["browser", "open"]
     before, outside = subject.clock(), time.perf_counter_ns()
     for history in (["i1"], ["i3", "i2"]):
         assert subject.run_one(history) == [one.item for one in recommender.recommend(history)]
     assert 0 < subject.clock() - before < time.perf_counter_ns() - outside
+    replayed = subject.goldens()
+    assert replayed["passes"] and replayed["requests"] > 0 and replayed["largest_score_difference"] < ROUNDED
     subject.close()
