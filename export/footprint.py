@@ -14,13 +14,13 @@ from edgerec.distill.checkpoint import Checkpoint
 from edgerec.distill.static import StaticEncoder
 from edgerec.distill.student import StudentEncoder
 from edgerec.distill.teacher import TeacherEncoder
-from edgerec.distill.text_encoder import text_encoder
+from edgerec.distill.text_encoder import text_encoder, text_tokenizer
 from edgerec.distill.text_student import TextStudent
 from edgerec.distill.vocabulary import open_tokenizer
 from edgerec.export.item_encoder import INPUTS, ItemEncoder, export_fp32
 from edgerec.export.package import shipped_tower
 from edgerec.export.recommender_graph import recommender_graph
-from edgerec.runtime.layout import TOKENIZER, pack
+from edgerec.runtime.layout import pack
 
 ROUNDS = 200  # of a latency
 PARTS = ("token table", "encoder", "head", "item tables", "graphs")
@@ -62,7 +62,7 @@ def bytes_by_part(model: Checkpoint) -> dict[str, int]:
     Keys are ``PARTS``; the head is a teacher's projection. The item encoder's graph holds the first three again.
     """
     encoder = text_encoder(model)
-    tokenizer = tokenizers.Tokenizer.from_file(str(model.encoder / TOKENIZER))
+    tokenizer = text_tokenizer(model)
     arrays = model.towers.arrays()
     tower = shipped_tower(model, encoder, tokenizer)
     tables, _ = pack(tower)

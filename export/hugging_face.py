@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tokenizers
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,7 +20,7 @@ from edgerec.distill.checkpoint import Checkpoint
 from edgerec.distill.encoder import MAX_TOKENS
 from edgerec.distill.student import StudentEncoder
 from edgerec.distill.teacher import TeacherEncoder
-from edgerec.distill.text_encoder import text_encoder
+from edgerec.distill.text_encoder import text_encoder, text_tokenizer
 from edgerec.distill.text_training import causal_mask, pool, run_layers
 from edgerec.errors import UsageError
 from edgerec.export.item_encoder import export_fp32
@@ -95,7 +94,7 @@ def write_hugging_face(checkpoint: Checkpoint, precision: str, out: Path) -> dic
     """
     states = token_states(checkpoint)
     source = checkpoint.encoder
-    tokenizer = tokenizers.Tokenizer.from_file(str(source / "tokenizer.json"))
+    tokenizer = text_tokenizer(checkpoint)
     graph = export_fp32(states, tokenizer.get_vocab_size(), STATES)
     config = json.loads((source / "config.json").read_text("utf-8"))
     settings = json.loads((source / "tokenizer_config.json").read_text("utf-8"))
@@ -132,8 +131,7 @@ def write_hugging_face(checkpoint: Checkpoint, precision: str, out: Path) -> dic
 def expected(checkpoint: Checkpoint, texts: list[str]) -> FloatArray:
     """Return the vectors that a tool must give for texts, float32 [n, h], as torch computes them one by one."""
     states = token_states(checkpoint)
-    tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint.encoder / "tokenizer.json"))
-    tokenizer.no_padding()
+    tokenizer = text_tokenizer(checkpoint)
     tokenizer.enable_truncation(MAX_TOKENS)
     rows = []
     for text in texts:

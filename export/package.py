@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import tokenizers
 import torch
 from torch import nn
 
@@ -17,7 +16,7 @@ from edgerec import __version__
 from edgerec.bundle import write_bundle
 from edgerec.distill.checkpoint import Checkpoint
 from edgerec.distill.encoder import MAX_TOKENS
-from edgerec.distill.text_encoder import text_encoder
+from edgerec.distill.text_encoder import text_encoder, text_tokenizer
 from edgerec.errors import ParityError, UsageError
 from edgerec.export import PRECISIONS
 from edgerec.export.engines import Feed, token_feeds
@@ -74,7 +73,7 @@ def draft(checkpoint: Checkpoint) -> Draft:
     """Prepare a model folder, a teacher or a student, for packaging."""
     arrays = checkpoint.towers.arrays()
     encoder = text_encoder(checkpoint)
-    tokenizer = plain(tokenizers.Tokenizer.from_file(str(checkpoint.encoder / TOKENIZER)))
+    tokenizer = text_tokenizer(checkpoint)
     tower = shipped_tower(checkpoint, encoder, tokenizer)
     texts = spread(checkpoint.texts, TEXTS)
     vectors = unit(encode_texts(encoder, tokenizer, texts))
@@ -211,13 +210,6 @@ def shipped_tower(checkpoint: Checkpoint, encoder: nn.Module, tokenizer: Any) ->
 def unit(rows: FloatArray) -> FloatArray:
     """Return rows of length 1 (a row of zeros stays)."""
     return (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-
-
-def plain(tokenizer: Any) -> Any:
-    """Return a tokenizer that neither pads nor truncates: the runtime does both."""
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
 
 
 def encode_texts(encoder: nn.Module, tokenizer: Any, texts: Sequence[str]) -> FloatArray:

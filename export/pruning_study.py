@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tokenizers
 
 from edgerec.benchmarks.cells import Cell, Cells
 from edgerec.benchmarks.quality import K, fact, interval, markdown, paired, ratio
@@ -27,6 +26,7 @@ from edgerec.distill.prune import RECOVERY, described, opened, plan_of, prune_ch
 from edgerec.distill.pruning_steps import Cut
 from edgerec.distill.shapes import Shape
 from edgerec.distill.sizing import Sizes, Target
+from edgerec.distill.text_encoder import text_tokenizer
 from edgerec.export.package import package
 from edgerec.export.study import (
     PRECISION,
@@ -98,7 +98,7 @@ def half(study: Study, seed: int, training: Training) -> checkpoint.Checkpoint:
 
 def down(study: Study, seed: int, training: Training) -> checkpoint.Checkpoint:
     """Return the teacher pruned to the sizes of the first preset, with as many tokens as the preset's own student."""
-    own = tokenizers.Tokenizer.from_file(str(distilled(study, seed, training).encoder / "tokenizer.json"))
+    own = text_tokenizer(distilled(study, seed, training))
     sizes = Sizes(**asdict(students.PRESETS[study.plan.presets[0]]), vocabulary=own.get_vocab_size())
     return pruned(study, teacher(study, seed), seed, training, "pruned", sizes, None)
 

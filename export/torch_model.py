@@ -12,8 +12,7 @@ from torch import Tensor
 from edgerec.benchmarks.adapters import K, NotHere
 from edgerec.distill.checkpoint import load
 from edgerec.distill.encoder import MAX_TOKENS
-from edgerec.distill.text_encoder import text_encoder
-from edgerec.distill.vocabulary import open_tokenizer, read_tokenizer
+from edgerec.distill.text_encoder import text_encoder, text_tokenizer
 
 
 class TorchModel:
@@ -43,7 +42,7 @@ class TorchModel:
             torch.from_numpy(one).to(device) for one in (arrays.item_in, arrays.item_out, arrays.bias, arrays.text)
         )
         self.text = torch.nn.functional.normalize(text, dim=1)
-        self.tokenizer = open_tokenizer(read_tokenizer(checkpoint.encoder))
+        self.tokenizer = text_tokenizer(checkpoint)
         self.tokenizer.enable_truncation(MAX_TOKENS)
         self.encoder: Callable[..., Tensor] = text_encoder(checkpoint).to(device)
         self.scores: Callable[[Tensor], Tensor] = self._scores

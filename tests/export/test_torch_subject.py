@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 
 from edgerec.benchmarks.subjects import BundleSubject
+from edgerec.data import load
 from edgerec.distill import checkpoint
+from edgerec.distill.compress import distill_checkpoint
+from edgerec.distill.options import TrainOptions
 from edgerec.export.package import package
 from edgerec.export.torch_subject import TorchSubject
+from edgerec.splits import split
 
 HISTORIES = [["i1"], ["i3", "i4", "i5"], [f"i{row % 12}" for row in range(9)]]
 
@@ -25,7 +29,16 @@ def test_the_import_of_torch_is_a_stage_of_the_cold_start() -> None:
     assert [name for name, _ in stages] == ["import", "open"]
 
 
-@pytest.mark.parametrize("name", ["student", "teacher"])
+@pytest.fixture(scope="module")
+def static(student: checkpoint.Checkpoint) -> None:
+    """A student without layers, beside the other."""
+    home = student.folder.parent
+    data, teacher = load(str(home)), checkpoint.load(home / "teacher")
+    distill_checkpoint(teacher, data, split(data), "static", TrainOptions(steps=5), home / "static")
+
+
+@pytest.mark.parametrize("name", ["student", "teacher", "static"])
+@pytest.mark.usefixtures("static")
 def test_torch_and_the_file_answer_alike(student: checkpoint.Checkpoint, tmp_path: Path, name: str) -> None:
     folder, file = student.folder.parent / name, tmp_path / "model.edgerec"
     package(checkpoint.load(folder), "fp32", file)
