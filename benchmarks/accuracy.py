@@ -92,7 +92,7 @@ def accuracy_rows(
     facts = {path: file_facts(path) for path in {None, *files.values()}}
     rows = []
     for one in answered:
-        row = {key: value for key, value in one.items() if key not in ("answers", "round")}
+        row = {key: value for key, value in one.items() if key != "answers"}
         row |= {"quality": None, "overlap10": None, "overlap_with": None, "cosine": None, "cosine_with": None}
         row |= {"goldens": one.get("goldens"), **facts[files.get(one["subject"])]}
         rows.append(row)

@@ -49,7 +49,7 @@ def percent(ctx: click.Context, option: click.Parameter, value: str | None) -> f
 @click.option("--count", type=int, default=1024, show_default=True, help="The fewest queries of a run.")
 @click.option("--bound-ms", type=float, default=10.0, show_default=True, help="What a server's p99 may be.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Processes per cell.")
-@click.option("--cold", type=click.IntRange(0), default=5, show_default=True, help="Cold starts per subject.")
+@click.option("--cold", type=click.IntRange(0), default=5, show_default=True, help="Cold starts at least.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of samples, schedule and order.")
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds a process may take.")
 @click.option("--rss-limit-mb", type=float, default=4096.0, show_default=True, help="Memory a process may hold.")

@@ -62,7 +62,7 @@ class Settings:
         scenarios: Which.
         plan: Fields of each run's ``Plan``; its scenario is added, its seeds rise with the round.
         rounds: Runs of each cell.
-        cold: Cold starts of each subject.
+        cold: Cold starts of each subject, at least: every timed run begins with one.
         limits: Of one process.
         seed: Of the order.
     """
@@ -148,32 +148,39 @@ def measure(targets: Sequence[Target], bench: Bench) -> dict[str, list[dict[str,
     """
     pairs = [(target, kind) for target in targets for kind in target.kinds]
     answers, cold = [Cell(*pair, None) for pair in pairs], [Cell(*pair, None) for pair in pairs]
-    repeat = [Cell(*pair, None) for pair in pairs]
     timed = [Cell(*pair, scenario) for pair in pairs for scenario in bench.settings.scenarios]
     bench.rounds(answers, 1, "answers")
     unable = {(cell.target.name, cell.kind): cell.fault for cell in answers if cell.fault}
-    for cell in (*timed, *cold, *repeat):  # who cannot answer is not timed
+    for cell in (*timed, *cold):  # who cannot answer is not timed
         if fault := unable.get((cell.target.name, cell.kind)):
             cell.runs.append(fault)
     bench.rounds(timed, bench.settings.rounds, "run")
-    bench.rounds(cold, bench.settings.cold, "cold")
-    bench.rounds([cell for cell in repeat if cell.target.device != "harness"], 1, "repeat")
+    for cell in cold:  # every timed run began with one
+        own = [one for one in timed if (one.target.name, one.kind) == (cell.target.name, cell.kind)]
+        cell.runs += [run.get("cold", run) for one in own for run in one.runs if not cell.fault]
+    begun = bench.settings.rounds * len(bench.settings.scenarios)
+    bench.rounds(cold, max(bench.settings.cold - begun, 0), "cold")
     reference = {(cell.target.name, cell.kind): cell.runs[0].get("answers") for cell in answers}
     audits = [
         {
             **head(cell),
             "test01": {**NO_AUDIT, **compared(reference[cell.target.name, cell.kind], timed, cell)},
-            "test04": {**NO_AUDIT, **cell.runs[0]},
+            "test04": {**NO_AUDIT, **cell.runs[0].get("repeat", cell.runs[0])},
         }
-        for cell in repeat
-        if cell.runs and not cell.target.missing
+        for cell in answers
+        if cell.target.device != "harness" and not cell.target.missing
     ]
     return {
         "cells": [speed_row(cell) for cell in timed],
         "cold": [cold_row(cell) for cell in cold],
         "audits": audits,
-        "answers": [{**head(cell), **cell.runs[0]} for cell in answers],
+        "answers": [{**head(cell), **without(cell.runs[0], "repeat", "round")} for cell in answers],
     }
+
+
+def without(run: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """Return a run but for some keys."""
+    return {key: value for key, value in run.items() if key not in keys}
 
 
 def head(cell: Cell) -> dict[str, Any]:
@@ -195,8 +202,7 @@ def speed_row(cell: Cell) -> dict[str, Any]:
     row |= dict.fromkeys(("latency_ms", "stable", "samples_per_second", "peak_mb", "rate"))
     if fault := cell.fault:
         return {**row, "status": fault["status"], "reason": fault["reason"]}
-    keep = {"kept", "status"}
-    row["runs"] = [{key: value for key, value in run.items() if key not in keep} for run in cell.runs]
+    row["runs"] = [without(run, "kept", "status", "cold") for run in cell.runs]
     medians = [run["latency_ms"]["p50"]["value"] for run in cell.runs]
     between = stability(medians)
     within = all(run["stability"]["stable"] for run in cell.runs)

@@ -22,12 +22,13 @@ from edgerec.errors import UsageError
 from edgerec.files import write_json
 
 FASTER = 0.10  # a repeated input may be answered so much faster than a new one (MLPerf's TEST04)
+WARMUP = 10  # inputs of that audit that are not counted
 
 
-def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Plan) -> dict[str, Any]:
-    """Prepare, and run a scenario."""
+def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Plan, spawned: int) -> dict[str, Any]:
+    """Prepare, which is a cold start, and run a scenario."""
     before = machine.memory()
-    subject.prepare()
+    started = cold(subject, kind, inputs, spawned)
     adapters.observe(subject, kind, inputs)
     prepared, heat = machine.memory(), machine.clocks()
     sensor, reason = power.find(gpu=getattr(subject, "device", "").startswith("cuda"))
@@ -54,17 +55,36 @@ def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Pla
             **meter.read(),
         },
         "energy": power.energy(sensor, joules, baseline, found.samples) if sensor and joules else power.nothing(reason),
+        "cold": {"status": "measured", **started},
         "kept": [[number, plain(answer, kind)] for number, answer in found.kept],
         **found.extra,
     }
 
 
 def answers(subject: adapters.Subject, kind: str, inputs: Sequence[Any]) -> dict[str, Any]:
-    """Answer every input once, untimed, and what the file knows the answers of: what accuracy is computed from."""
+    """Answer every input, most of them twice, and what the file knows the answers of.
+
+    Returns:
+        ``answers``, the first to each input: what accuracy is computed from; ``goldens``; and ``repeat``, how long the
+        second ones took (TEST04).
+    """
     subject.prepare()
     adapters.observe(subject, kind, inputs)
-    found = [plain(subject.run_one(one), kind) for one in inputs]
-    return {"answers": found, "goldens": adapters.goldens(subject)}
+    different, first = {json.dumps(one): one for one in inputs}, dict[str, list[Any]]()
+
+    def keep(one: Any, answer: Any) -> None:
+        first.setdefault(json.dumps(one), plain(answer, kind))
+
+    if len(different) >= WARMUP + 2:
+        watch = Watch(adapters.clock(subject))
+        audit = {"status": "measured", **repeats(subject.run_one, [*different.values()], watch, keep)}
+    else:
+        reason = f"got {len(different)} different inputs; expected at least {WARMUP + 2}"
+        audit = {"status": "not measured", "reason": reason}
+        for one in different.values():
+            keep(one, subject.run_one(one))
+    found = [first[json.dumps(one)] for one in inputs]
+    return {"answers": found, "goldens": adapters.goldens(subject), "repeat": audit}
 
 
 def cold(subject: adapters.Subject, kind: str, inputs: Sequence[Any], spawned: int) -> dict[str, Any]:
@@ -90,30 +110,34 @@ def cold(subject: adapters.Subject, kind: str, inputs: Sequence[Any], spawned: i
     return {"stages_ms": found, "total_ms": (last - spawned) / 1e6}
 
 
-def repeats(ask: Callable[[Any], Any], inputs: Sequence[Any], watch: Watch, warmup: int = 10) -> dict[str, Any]:
+def repeats(
+    ask: Callable[[Any], Any], inputs: Sequence[Any], watch: Watch, keep: Callable[[Any, Any], None] | None = None
+) -> dict[str, Any]:
     """Compare how long an input takes when it is new and when it comes again (after MLPerf's TEST04).
 
-    Every input comes again right after the one that follows it, and none was asked before; the first ``warmup`` are not
-    timed. So an answer that is remembered shows, whatever the length of the input; what an engine prepares anew where a
-    length is not the last one's (OpenVINO does) meets both times alike.
+    Every input comes again right after the one that follows it, and none was asked before; the first ``WARMUP`` do not
+    count. So an answer that is remembered shows, whatever the length of the input; what an engine prepares anew where a
+    length is not the last one's (OpenVINO does) meets both times alike. So does ``keep``, which takes each input and
+    its answer, second ones too, while the clock stands.
 
     Returns:
         ``faster``, by how much the repeated inputs' median is below the new ones', the ``least`` that a bootstrap over
         inputs leaves of it (one-sided, 97.5%), and whether that ``passes``.
     """
-    if len(inputs) < warmup + 2:
-        raise UsageError(f"got {len(inputs)} different inputs; expected at least {warmup + 2}")
 
     def taken(one: Any) -> int:
         start = watch()
-        ask(one)
-        return watch() - start
+        answer = ask(one)
+        passed = watch() - start
+        if keep:
+            keep(one, answer)
+        return passed
 
     new, again = [taken(inputs[0])], list[int]()
     for before, one in itertools.pairwise(inputs):
         new.append(taken(one))
         again.append(taken(before))
-    pairs = np.array([new[:-1], again], np.float64)[:, warmup:]
+    pairs = np.array([new[:-1], again], np.float64)[:, WARMUP:]
     drawn = np.random.default_rng(0).integers(0, pairs.shape[1], (500, pairs.shape[1]))
     ratios = [np.median(pairs[1, rows]) / max(np.median(pairs[0, rows]), 1.0) for rows in drawn]
     faster, least = 1 - float(np.median(pairs[1]) / np.median(pairs[0])), 1 - float(np.percentile(ratios, 97.5))
@@ -144,15 +168,10 @@ def perform(task: Mapping[str, Any]) -> dict[str, Any]:
         subject = adapters.load(task["subject"], kind, task["options"])
         if task["task"] == "cold":
             found = cold(subject, kind, inputs, task["spawned"])
-        elif task["task"] == "repeat":
-            subject.prepare()
-            adapters.observe(subject, kind, inputs)
-            different = [json.loads(one) for one in dict.fromkeys(map(json.dumps, inputs))]
-            found = repeats(subject.run_one, different, Watch(adapters.clock(subject)))
         elif task["task"] == "answers":
             found = answers(subject, kind, inputs)
         else:
-            found = timed(subject, kind, inputs, Plan(**task["plan"]))
+            found = timed(subject, kind, inputs, Plan(**task["plan"]), task["spawned"])
         subject.close()
     except adapters.NotHere as reason:
         return {"status": "not measured", "reason": str(reason)}

@@ -65,7 +65,7 @@ class Drifts(Honest):
 
     def run_one(self, request: Any) -> list[str]:
         self.asked += 1
-        return sorted(request)[:3] if self.asked <= 20 else ["x"]
+        return sorted(request)[:3] if self.asked <= 40 else ["x"]
 
 
 class Silent(Honest):

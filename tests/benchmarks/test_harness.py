@@ -97,6 +97,25 @@ def test_a_run_of_no_duration_is_a_failure_of_its_cell(tmp_path: Path) -> None:
     assert cell["status"] == "failed" and "got seconds = 0.0; expected above 0" in cell["reason"]
 
 
+def test_every_timed_run_is_a_cold_start_and_more_are_made_where_more_are_asked_for(tmp_path: Path) -> None:
+    said = list[str]()
+    settings = Settings(("single-stream",), QUICK, 2, 3, Limits(60, 1000))
+    found = measure([target("Honest"), target("Raises")], Bench(INPUTS, tmp_path, settings, said.append))
+    honest, raises = found["cold"]
+    assert len(honest["all_ms"]) == 3 and list(honest["stages_ms"]) == ["process", "prepare", "first result"]
+    assert raises["status"] == "failed" and [line.split()[0] for line in said].count("cold") == 1
+    assert not any("cold" in run for cell in found["cells"] for run in cell["runs"])
+
+
+def test_too_few_inputs_are_answered_and_not_audited(tmp_path: Path) -> None:
+    settings = Settings(("single-stream",), QUICK, 1, 0, Limits(60, 1000))
+    inputs = {**INPUTS, "recommend": [["b", "a"], ["c"], ["b", "a"]]}
+    found = measure([target("Honest")], Bench(inputs, tmp_path, settings, lambda line: None))
+    assert found["answers"][0]["answers"] == [["a", "b"], ["c"], ["a", "b"]]
+    assert found["audits"][0]["test04"]["reason"] == "got 2 different inputs; expected at least 12"
+    assert found["audits"][0]["test01"]["passes"]
+
+
 def test_what_is_not_there_is_not_measured(tmp_path: Path) -> None:
     gone = peer(f"gone=/nowhere/python:{PLANTED}:Honest:recommend", ("recommend",), 1)
     cell = ran(tmp_path, [gone])["cells"][0]
