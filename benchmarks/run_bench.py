@@ -29,7 +29,6 @@ from edgerec.benchmarks.bench import loaded
 from edgerec.benchmarks.devices import no_tensorrt
 from edgerec.benchmarks.environment import environment
 from edgerec.benchmarks.inputs import from_data
-from edgerec.benchmarks.machine import Meter
 from edgerec.benchmarks.peer_sasrec_bench import GRAPH
 from edgerec.benchmarks.processes import importable
 from edgerec.benchmarks.quality import markdown
@@ -223,10 +222,7 @@ class Job:
 def report(result: Mapping[str, Any]) -> str:
     """Return how long everything took as Markdown."""
     seconds, ran = result["seconds"], result["environment"]
-    caption = (
-        f"{sum(seconds.values()) / 60:.1f} minutes in all, {ran['cores']} cores ({ran['cpu']}); other processes took "
-        f"{result['load']['foreign_cores']:.2f} cores meanwhile."
-    )
+    caption = f"{sum(seconds.values()) / 60:.1f} minutes in all, {ran['cores']} cores ({ran['cpu']})."
     lines = [["minutes", *(f"{one / 60:.1f}" for one in seconds.values())]]
     return f"{caption}\n\n{markdown(['', *seconds], lines)}\n"
 
@@ -256,13 +252,12 @@ def main(
         raise click.UsageError(
             f"{study} holds no tiny.edgerec and static.edgerec; make quality trains them, --study names them"
         )
-    meter, seconds = Meter(), dict[str, float]()
+    seconds = dict[str, float]()
     for part in only or PARTS:
         began = time.monotonic()
         getattr(job, part)()
         seconds[part] = time.monotonic() - began
-    result = {"schema": "edgerec-make-bench-1", "seconds": seconds}
-    result |= {"environment": environment(), "load": meter.read()}
+    result = {"schema": "edgerec-make-bench-1", "seconds": seconds, "environment": environment()}
     click.echo(report(result))
     if not only and not quick:
         write_result(RESULTS / "make-bench.json", result, report(result))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,13 @@ def test_peers_are_named_with_what_is_measured(tmp_path: Path) -> None:
     assert files["MiniLM-L6 INT8 (optimum)"] == str(tmp_path / "minilm-int8")
     assert files["SASRec (7 epochs), torch"] == str(tmp_path / "model.pkl")
     assert files["SASRec (7 epochs), onnxruntime"] == str(tmp_path / "sasrec.onnx")
+
+
+def test_the_committed_duration_prints_its_table() -> None:
+    path = run_bench.RESULTS / "make-bench.json"
+    result = json.loads(path.read_text("utf-8"))
+    assert tuple(result["seconds"]) == run_bench.PARTS and all(seconds > 0 for seconds in result["seconds"].values())
+    assert path.with_suffix(".md").read_text("utf-8") == run_bench.report(result)
 
 
 def test_a_kit_is_named_where_there_is_one_though_a_golden_differs(
