@@ -99,31 +99,57 @@ def current(core: Path) -> float | None:
     return number(core / "scaling_cur_freq", 1e-3)
 
 
-def processor_seconds(proc: Path = PROC) -> dict[int, tuple[str, float]]:
-    """Return the name and processor time in seconds of every process that can be seen."""
+def processor_seconds(proc: Path = PROC, children: bool = False) -> dict[int, tuple[str, float]]:
+    """Return the name and processor time in seconds of every process that can be seen.
+
+    With ``children``, the time of those that a process started and waited for is in it.
+    """
     found = {}
     for path in proc.glob("[0-9]*/stat"):
         line = text(path)
         if line and ")" in line:
             name, rest = line[line.index("(") + 1 : line.rindex(")")], line[line.rindex(")") + 2 :].split()
-            found[int(path.parent.name)] = name, (int(rest[11]) + int(rest[12])) / TICKS
+            found[int(path.parent.name)] = name, sum(map(int, rest[11 : 15 if children else 13])) / TICKS
     return found
 
 
+def busy_seconds(proc: Path = PROC) -> float | None:
+    """Return for how long all cores together have been at work: neither idle, nor waiting, nor another machine's."""
+    found = (text(proc / "stat") or "").splitlines()
+    if not found or not found[0].startswith("cpu "):
+        return None
+    user, nice, system, _, _, interrupts, soft = map(int, found[0].split()[1:8])
+    return (user + nice + system + interrupts + soft) / TICKS
+
+
 class Meter:
-    """Watches who else used the processor between its making and ``read``."""
+    """Watches who else used the processor between its making and ``read``: neither this process nor what it started."""
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc, self._start, self._before = proc, time.monotonic(), processor_seconds(proc)
+        self._busy, self._own = busy_seconds(proc), self._own_seconds()
+
+    def _own_seconds(self) -> float:
+        """Return the time of this process, of all that it started, and of the one that waits for it."""
+        family_of, alone = processor_seconds(self._proc, children=True), processor_seconds(self._proc)
+        nothing = ("", 0.0)
+        mine = sum(family_of.get(int(pid), nothing)[1] for pid in family(os.getpid(), self._proc))
+        return mine + alone.get(os.getppid(), nothing)[1]
 
     def read(self) -> dict[str, Any]:
-        """Return load average, and the foreign processes that took more than 5% of a core, in cores."""
+        """Return load average, the foreign processes that took more than 5% of a core, and how many cores all took.
+
+        Who came and went meanwhile has no name, but counts.
+        """
         seconds = max(time.monotonic() - self._start, 1e-9)
-        own = {os.getpid(), os.getppid()}
+        own = {*map(int, family(os.getpid(), self._proc)), os.getppid()}
         foreign: dict[str, float] = {}
         for pid, (name, used) in processor_seconds(self._proc).items():
             share = (used - self._before.get(pid, (name, 0.0))[1]) / seconds
             if pid not in own and share > BUSY:
                 foreign[name] = round(foreign.get(name, 0.0) + share, 3)
+        cores, busy = sum(foreign.values()), busy_seconds(self._proc)
+        if self._busy is not None and busy is not None:
+            cores = max((busy - self._busy - self._own_seconds() + self._own) / seconds, 0.0)
         average = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
-        return {"load_average": average, "foreign": foreign, "foreign_cores": round(sum(foreign.values()), 3)}
+        return {"load_average": average, "foreign": foreign, "foreign_cores": round(cores, 3)}

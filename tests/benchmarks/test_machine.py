@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from edgerec.benchmarks.machine import Meter, clocks, memory, processor_seconds, threads
+import pytest
+
+from edgerec.benchmarks.machine import Meter, busy_seconds, clocks, memory, processor_seconds, threads
 
 
 def write(home: Path, **values: Any) -> None:
@@ -48,3 +53,28 @@ def test_who_else_was_at_work_is_named(tmp_path: Path) -> None:
     found = meter.read()
     assert list(found["foreign"]) == ["a (strange) name"] and found["foreign_cores"] > 0
     assert processor_seconds(tmp_path)[1_000_002][0] == "idle"
+
+
+def test_who_came_and_went_counts_and_what_this_process_started_does_not(tmp_path: Path) -> None:
+    def told(busy: int, own: int, started: int) -> None:
+        (tmp_path / "stat").write_text(f"cpu  {busy} 0 0 900 900 0 0 900\ncpu0 1 1")
+        process(tmp_path, os.getpid(), "mine", own)
+        process(tmp_path, 1_000_003, "started", started)
+
+    (tmp_path / f"{os.getpid()}/task/1").mkdir(parents=True)
+    (tmp_path / f"{os.getpid()}/task/1/children").write_text("1000003")
+    told(100, 10, 10)
+    alone, beside = Meter(tmp_path), Meter(tmp_path)
+    told(100 + 3_000_000, 10 + 1_000_000, 10 + 2_000_000)
+    assert alone.read()["foreign_cores"] == 0 and alone.read()["foreign"] == {}
+    told(100 + 8_000_000, 10 + 1_000_000, 10 + 2_000_000)
+    assert beside.read()["foreign_cores"] > 0 and beside.read()["foreign"] == {}
+
+
+@pytest.mark.skipif(busy_seconds() is None, reason="no /proc/stat")
+def test_what_this_process_started_and_waited_for_is_its_own() -> None:
+    meter, busy = Meter(), busy_seconds()
+    spin = "import time\nwhile time.process_time() < 0.5: pass"
+    subprocess.run([sys.executable, "-c", spin], check=True)
+    own, after = meter._own_seconds() - meter._own, busy_seconds()
+    assert busy is not None and after is not None and 0.4 <= own <= after - busy + 0.1
