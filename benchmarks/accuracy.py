@@ -58,8 +58,8 @@ def cosines(answers: Sequence[Sequence[float]], reference: Sequence[Sequence[flo
 def reference_of(row: Mapping[str, Any], answered: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return whose answers to texts a row's are set against; None where it would be its own.
 
-    That is torch in float32 with the same model, or else the first subject asked, of vectors the first of as many
-    numbers.
+    That is torch in float32 with the model of the same name, or else the first subject asked, of vectors the first of
+    as many numbers.
     """
 
     def alike(other: Mapping[str, Any]) -> bool:

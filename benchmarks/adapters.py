@@ -9,10 +9,11 @@ A subject is a class, named ``module:Class`` or ``file.py:Class``, made in a new
 A request is a JSON value: for ``recommend`` and ``session`` a list of item ids, oldest first; for ``encode`` and
 ``search`` a text. The answer is a list of item ids, best first, or for ``encode`` a vector. Five methods are optional:
 ``run_batch(requests)`` answers several at once; ``observe(requests)`` lets sessions take in all events but the last of
-each history before the clock starts; ``clock()`` tells nanoseconds in place of this process's clock, where an answer
-comes from another one and its way must not count; ``stages()`` yields the names and functions that ``prepare`` consists
-of, so that a cold start can be split; ``goldens()`` answers what the file itself knows the answers of, and tells a JSON
-value whether it ``passes``.
+each history before the clock starts, and may be called again, for the same histories too, which then begin anew;
+``clock()`` tells nanoseconds in place of this process's clock, where an answer comes from another one and its way must
+not count; ``stages()`` yields the names and functions that ``prepare`` consists of, so that a cold start can be split;
+``goldens()`` answers what the file itself knows the answers of, and tells in a JSON value whether it ``passes``; what
+it raises is a failure of that.
 
 A peer's file needs numpy and nothing of edgerec but this module; it runs in the interpreter that ``--peer`` names.
 """

@@ -173,7 +173,7 @@ def peer(given: str, kinds: Sequence[str], threads: int) -> Target:
     The options ``file`` (or folder) of what is measured and ``precision`` are for the table; the class gets the others.
 
     Raises:
-        UsageError: It does not read so.
+        UsageError: It does not read so, or the file is not there.
     """
     name, _, rest = given.partition("=")
     interpreter, *parts = rest.split(":")
@@ -183,6 +183,8 @@ def peer(given: str, kinds: Sequence[str], threads: int) -> Target:
     file, class_name, kind, *pairs = parts
     options = dict(pair.partition("=")[::2] for pair in pairs)
     measured, stated = options.pop("file", None), options.pop("precision", None)
+    if measured and not Path(measured).exists():
+        raise UsageError(f"got --peer {name} with file={measured}, which is not there; expected what is measured")
     missing = None if kind in kinds else f"{kind} was not asked for"
     if interpreter and not os.access(interpreter, os.X_OK):
         missing = f"{interpreter} is not there"

@@ -157,9 +157,10 @@ def measure(targets: Sequence[Target], bench: Bench) -> dict[str, list[dict[str,
     bench.rounds(timed, bench.settings.rounds, "run")
     for cell in cold:  # every timed run began with one
         own = [one for one in timed if (one.target.name, one.kind) == (cell.target.name, cell.kind)]
-        cell.runs += [run.get("cold", run) for one in own for run in one.runs if not cell.fault]
-    begun = bench.settings.rounds * len(bench.settings.scenarios)
-    bench.rounds(cold, max(bench.settings.cold - begun, 0), "cold")
+        begun = [run["cold"] for one in own for run in one.runs if "cold" in run]
+        cell.runs += begun or [one.fault for one in own[:1] if one.fault and not cell.fault]
+    short_of = [cell for cell in cold if not cell.fault and len(cell.runs) < bench.settings.cold]
+    bench.rounds(short_of, max((bench.settings.cold - len(cell.runs) for cell in short_of), default=0), "cold")
     reference = {(cell.target.name, cell.kind): cell.runs[0].get("answers") for cell in answers}
     audits = [
         {

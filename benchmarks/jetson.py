@@ -24,7 +24,8 @@ ROOT = Path("/")
 # a shell over there ends the command, which then puts back what it changed, once its own input ends: that is when this
 # side is gone. Without a terminal, sshd would let the command run on
 TETHERED = (
-    'exec 3<&0; env "$@" 3<&- & run=$!; { read -r _ <&3; kill $run; } >/dev/null 2>&1 & tether=$!; '
+    'exec 3<&0; env "$@" 3<&- & run=$!; '
+    "{ read -r _ <&3; kill $run || sudo -n kill $run; } >/dev/null 2>&1 & tether=$!; "
     "wait $run; code=$?; kill $tether; exit $code"
 )
 

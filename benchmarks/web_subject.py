@@ -57,7 +57,8 @@ class WebSubject:
         """Start the browser and open the bundle in it.
 
         Raises:
-            NotHere: node, Chromium or a built ``runtime/web`` is missing, or the page did not open the bundle.
+            NotHere: node, Chromium or a built ``runtime/web`` is missing, or another engine runs the bundle.
+            EdgerecError: The page cannot open the bundle.
         """
         for _, stage in self.stages():
             stage()
@@ -73,7 +74,7 @@ class WebSubject:
     def _open(self) -> None:
         opened = self._next()
         if "error" in opened:
-            raise NotHere(f"{self.engine} in Chromium cannot open the bundle ({opened['error']})")
+            raise EdgerecError(f"{self.engine} in Chromium cannot open the bundle ({opened['error']})")
         if opened["engine"] != self.engine:
             raise NotHere(f"Chromium {self._version} runs the bundle by {opened['engine']}, not by {self.engine}")
 
@@ -88,10 +89,14 @@ class WebSubject:
         return items
 
     def goldens(self) -> dict[str, Any]:
-        """Replay the file's golden requests in the page."""
+        """Replay the file's golden requests in the page.
+
+        Raises:
+            EdgerecError: An answer differs.
+        """
         found = self._ask("verify")
         if "error" in found:
-            return {"passes": False, "reason": " ".join(found["error"].split())}
+            raise EdgerecError(found["error"])
         return {"passes": True, **{ours: found["verified"][theirs] for ours, theirs in VERIFIED.items()}}
 
     def clock(self) -> int:

@@ -23,6 +23,7 @@ from edgerec.files import write_json
 
 FASTER = 0.10  # a repeated input may be answered so much faster than a new one (MLPerf's TEST04)
 WARMUP = 10  # inputs of that audit that are not counted
+TWICE = 256  # inputs that are asked twice for it, at most, so that a slow subject is not asked twice as much
 
 
 def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Plan, spawned: int) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def timed(subject: adapters.Subject, kind: str, inputs: Sequence[Any], plan: Pla
 
 
 def answers(subject: adapters.Subject, kind: str, inputs: Sequence[Any]) -> dict[str, Any]:
-    """Answer every input, most of them twice, and what the file knows the answers of.
+    """Answer every input, some of them twice, and what the file knows the answers of.
 
     Returns:
         ``answers``, the first to each input: what accuracy is computed from; ``goldens``; and ``repeat``, how long the
@@ -75,16 +76,30 @@ def answers(subject: adapters.Subject, kind: str, inputs: Sequence[Any]) -> dict
     def keep(one: Any, answer: Any) -> None:
         first.setdefault(json.dumps(one), plain(answer, kind))
 
-    if len(different) >= WARMUP + 2:
-        watch = Watch(adapters.clock(subject))
-        audit = {"status": "measured", **repeats(subject.run_one, [*different.values()], watch, keep)}
+    twice = [*different.values()][:TWICE]
+    if len(twice) >= WARMUP + 2:
+        audit = {"status": "measured", **repeats(subject.run_one, twice, Watch(adapters.clock(subject)), keep)}
     else:
-        reason = f"got {len(different)} different inputs; expected at least {WARMUP + 2}"
+        reason = f"got {len(twice)} different inputs; expected at least {WARMUP + 2}"
         audit = {"status": "not measured", "reason": reason}
-        for one in different.values():
+    for key, one in different.items():
+        if key not in first:
             keep(one, subject.run_one(one))
     found = [first[json.dumps(one)] for one in inputs]
-    return {"answers": found, "goldens": adapters.goldens(subject), "repeat": audit}
+    if kind == "encode" and len(lengths := {*map(len, found)}) > 1:
+        raise UsageError(f"answered vectors of {min(lengths)} and of {max(lengths)} numbers; expected one length")
+    return {"answers": found, "goldens": goldens(subject), "repeat": audit}
+
+
+def goldens(subject: adapters.Subject) -> dict[str, Any] | None:
+    """Return how a subject answers its file's golden requests; whatever it raises there is no more than a failure."""
+    try:
+        found = adapters.goldens(subject)
+        if found is not None and not isinstance(found["passes"], bool):
+            raise UsageError(f"got passes = {found['passes']!r}; expected true or false")
+    except Exception as error:  # engines' errors share no base class
+        return {"passes": False, "reason": f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]}
+    return found
 
 
 def cold(subject: adapters.Subject, kind: str, inputs: Sequence[Any], spawned: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class TorchSubject:
         self.run_one: Callable[[Any], Any]
 
     def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
-        """Yield import and the folder; what compiles does so at the first result."""
+        """Yield import and the folder; compiling begins there, and is done at the first result."""
         yield "import", lambda: importlib.import_module("edgerec.export.torch_model")
         yield "open", self._open
 

@@ -23,6 +23,35 @@ class Honest:
         pass
 
 
+class Fickle(Honest):
+    """Answers otherwise when it is asked again; its golden requests cannot be asked."""
+
+    def prepare(self) -> None:
+        self.asked = set[str]()
+
+    def run_one(self, request: Any) -> list[str]:
+        again = str(request) in self.asked
+        self.asked.add(str(request))
+        return ["x"] if again else sorted(request)[:3]
+
+    def goldens(self) -> dict[str, Any]:
+        raise RuntimeError("the engine broke")
+
+
+class Ragged(Honest):
+    """Answers with vectors of two lengths."""
+
+    def run_one(self, request: Any) -> Any:
+        return [1.0] * (1 + int(request[0]) % 2)
+
+
+class Serial(Honest):
+    """Answers one at a time only."""
+
+    def run_batch(self, requests: Any) -> Any:
+        raise ValueError("one at a time")
+
+
 class Knows(Honest):
     """Its file has golden requests, and it answers one of them wrongly."""
 

@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 import pytest
 
-from edgerec.benchmarks import adapters
+from edgerec.benchmarks import adapters, worker
 from edgerec.benchmarks.devices import peer
 from edgerec.benchmarks.harness import Bench, Settings, Target, measure, same
 from edgerec.benchmarks.processes import Limits, perform
@@ -166,6 +167,39 @@ def test_goldens_are_those_of_the_subject_that_answers(tmp_path: Path) -> None:
     assert rows["Knows"]["goldens"] == {"passes": False, "reason": "1 of 2"} and rows["Honest"]["goldens"] is None
 
 
+def test_accuracy_is_of_first_answers_and_a_broken_golden_costs_no_more_than_itself(tmp_path: Path) -> None:
+    found = ran(tmp_path, [target("Fickle"), target("Honest")])
+    fickle, honest = found["answers"]
+    assert fickle["answers"] == honest["answers"]
+    assert fickle["goldens"] == {"passes": False, "reason": "RuntimeError: the engine broke"}
+    assert found["cells"][0]["status"] == "measured"
+
+
+def test_a_slow_subject_is_not_asked_everything_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[Any]()
+
+    def run_one(one: Any) -> Any:
+        asked.append(one)
+        return one
+
+    monkeypatch.setattr(worker, "TWICE", 13)
+    subject = SimpleNamespace(prepare=lambda: None, run_one=run_one, close=lambda: None)
+    found = worker.answers(subject, "recommend", INPUTS["recommend"])
+    assert found["answers"] == INPUTS["recommend"] and len(asked) == 20 + 12 and found["repeat"]["status"] == "measured"
+
+
+def test_vectors_of_two_lengths_fail_their_cell(tmp_path: Path) -> None:
+    ragged = replace(target("Ragged"), kinds=("encode",))
+    assert "vectors of 1 and of 2 numbers" in ran(tmp_path, [ragged])["cells"][0]["reason"]
+
+
+def test_a_scenario_that_fails_leaves_the_cold_start_of_the_others(tmp_path: Path) -> None:
+    settings = Settings(("multi-stream", "single-stream"), QUICK, 1, 2, Limits(60, 1000))
+    found = measure([target("Serial")], Bench(INPUTS, tmp_path, settings, lambda line: None))
+    assert [cell["status"] for cell in found["cells"]] == ["failed", "measured"]
+    assert found["cold"][0]["status"] == "measured" and len(found["cold"][0]["all_ms"]) == 2
+
+
 def test_the_empty_subject_measures_the_harness(tmp_path: Path) -> None:
     empty = Target("empty", "harness", "edgerec.benchmarks.adapters:Empty", ("recommend",))
     found = ran(tmp_path, [empty])
@@ -193,9 +227,11 @@ def test_answers_are_equal_where_vectors_nearly_are() -> None:
 
 
 def test_a_peer_is_named_by_one_option() -> None:
-    found = peer("mine=/usr/bin/env:x.py:Mine:search:model=/m:file=/m/a.onnx:precision=fp32", ("search",), 2)
+    found = peer("mine=/usr/bin/env:x.py:Mine:search:model=/m:file=/usr/bin/env:precision=fp32", ("search",), 2)
     assert (found.name, found.interpreter, found.kinds) == ("mine", "/usr/bin/env", ("search",))
     assert found.options == {"model": "/m", "threads": 2}  # what the class is made with
-    assert (found.file, found.precision) == (Path("/m/a.onnx"), "fp32")
+    assert (found.file, found.precision) == (Path("/usr/bin/env"), "fp32")
+    with pytest.raises(UsageError, match="file=/nowhere, which is not there"):
+        peer("mine=:x.py:Mine:search:file=/nowhere", ("search",), 1)
     with pytest.raises(UsageError, match=r"expected NAME=\[PYTHON\]"):
         peer("mine=x.py", ("search",), 1)

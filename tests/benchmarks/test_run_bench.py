@@ -35,7 +35,7 @@ def test_peers_are_named_with_what_is_measured(tmp_path: Path) -> None:
 def test_the_committed_duration_prints_its_table() -> None:
     path = run_bench.RESULTS / "make-bench.json"
     result = json.loads(path.read_text("utf-8"))
-    assert tuple(result["seconds"]) == run_bench.PARTS and all(seconds > 0 for seconds in result["seconds"].values())
+    assert {*result["seconds"]} <= {*run_bench.PARTS} and min(result["seconds"].values()) > 0
     assert path.with_suffix(".md").read_text("utf-8") == run_bench.report(result)
 
 
