@@ -95,8 +95,10 @@ function plot(box) {
   svg.addEventListener("pointerup", event => { if (!start) return;  // pressed beside the plot
     const [a, b] = start, [c, d] = at(event); start = null; mark.remove();
     if (Math.abs(c - a) <= 8 || Math.abs(d - b) <= 8) return;  // not drawn anew: a double click needs its target
-    view = { low: unx(Math.min(a, c)), high: unx(Math.max(a, c)), from: uny(Math.max(b, d)), to: uny(Math.min(b, d)) };
-    draw(); });
+    const next = { low: unx(Math.min(a, c)), high: unx(Math.max(a, c)),
+      from: uny(Math.max(b, d)), to: uny(Math.min(b, d)) };
+    if (next.high / next.low < 1.0001 || next.to - next.from < 0.005) return;  // finer than the axes' numbers tell
+    view = next; draw(); });
   svg.addEventListener("dblclick", () => { view = { ...whole }; draw(); });
   draw();
 }

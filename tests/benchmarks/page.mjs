@@ -76,6 +76,8 @@ async function zoomed() {
   await back();
   found.over = await drag([0.5, 0.3], [-0.05, 0.6]); // over the edge
   await back();
+  for (let times = 0; times < 12; times++) found.deep = await drag([0.45, 0.45], [0.6, 0.6]);
+  await back();
   found.beside = await drag([-0.05, 0.3], [0.5, 0.6]); // begun beside the plot, as one that selects text
   return found;
 }

@@ -95,6 +95,11 @@ def test_a_drag_that_leaves_the_drawing_ends_with_it_and_one_from_elsewhere_does
     assert zoom["over"]["selected"] == ""  # no text, which the next drag would carry away
 
 
+def test_a_plot_zooms_in_as_far_as_its_numbers_differ(seen: Any) -> None:
+    deep = seen["zoom"]["deep"]["labels"][0]
+    assert len({*deep["x"]}) == len(deep["x"]) > 1 and len({*deep["y"]}) == len(deep["y"])
+
+
 def test_light_and_dark_differ_in_paper_and_ink(seen: Any) -> None:
     light, dark = seen["schemes"]["light"], seen["schemes"]["dark"]
     assert all(light[name] != dark[name] for name in ("paper", "ink", "labels"))
