@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edgerec.errors import UsageError
+
+# a list of numbers in indented JSON; no string holds a line break
+NUMBERS = re.compile(r"\[\n((?: *[-+.\deE]+,?\n)+) *\]")
 
 
 def cache_dir() -> Path:
@@ -64,12 +68,25 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically, indented, UTF-8, with a final newline."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, (indented(value) + "\n").encode())
+
+
+def indented(value: Any) -> str:
+    """Return a value as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def on_one_line(found: re.Match[str]) -> str:
+    """Return a list without its line breaks."""
+    return f"[{' '.join(found[1].split())}]"
 
 
 def write_result(path: Path, result: Any, report: str) -> None:
-    """Write a measurement as JSON, and what it prints as Markdown beside it, under the same name."""
-    write_json(path, result)
+    """Write a measurement as JSON, and what it prints as Markdown beside it, under the same name.
+
+    Numbers of a list share a line: a result has thousands, and each on its own would be twice the file.
+    """
+    write_bytes(path, (NUMBERS.sub(on_one_line, indented(result)) + "\n").encode())
     write_bytes(path.with_suffix(".md"), report.encode())
 
 
