@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from edgerec.benchmarks.devices import TORCH_DEVICES
 from edgerec.bundle import Bundle
 from edgerec.files import sha256
 from edgerec.interactions import Dataset, IntArray, Split
 from edgerec.metrics import summarise
 from edgerec.runtime.contents import read
 from edgerec.runtime.reference import golden_request, tower_of
+from edgerec.runtime.verify import cosines
 
 K = 10
-TORCH = ("cpu-torch", "cuda-torch")  # float32
 
 
 def quality(answers: Sequence[Sequence[str]], data: Dataset, split: Split) -> dict[str, Any]:
@@ -47,11 +48,9 @@ def reference_answers(path: Path, histories: Sequence[Sequence[str]]) -> list[li
     return found
 
 
-def cosines(answers: Sequence[Sequence[float]], reference: Sequence[Sequence[float]]) -> dict[str, float]:
+def closeness(answers: Sequence[Sequence[float]], reference: Sequence[Sequence[float]]) -> dict[str, float]:
     """Return the mean and the least cosine of vectors to the reference's; 0 where one is all zeros."""
-    ours, theirs = np.array(answers, np.float64), np.array(reference, np.float64)
-    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    found = (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-12)
+    found = cosines(np.array(answers, np.float64), np.array(reference, np.float64))
     return {"mean": float(found.mean()), "least": float(found.min())}
 
 
@@ -67,7 +66,7 @@ def reference_of(row: Mapping[str, Any], answered: Sequence[Mapping[str, Any]]) 
         return same and (row["kind"] != "encode" or len(other["answers"][0]) == len(row["answers"][0]))
 
     others = [other for other in answered if alike(other)]
-    torch = [other for other in others if row["model"] == other["model"] and other["device"] in TORCH]
+    torch = [other for other in others if row["model"] == other["model"] and other["device"] in TORCH_DEVICES]
     first = (torch or others)[0]
     return None if first["subject"] == row["subject"] else first
 
@@ -108,7 +107,7 @@ def accuracy_rows(
                 row |= {"overlap10": overlap(answers, references[path]), "overlap_with": "float64 of its tables"}
         elif other := reference_of(one, answered):
             name = "cosine" if one["kind"] == "encode" else "overlap10"
-            found = cosines(answers, other["answers"]) if name == "cosine" else overlap(answers, other["answers"])
+            found = closeness(answers, other["answers"]) if name == "cosine" else overlap(answers, other["answers"])
             row |= {name: found, f"{name.removesuffix('10')}_with": other["subject"]}
     return rows
 

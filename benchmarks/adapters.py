@@ -50,6 +50,24 @@ class Subject(Protocol):
         """Let go."""
 
 
+class Staged:
+    """Prepares by its stages: what own subjects and peers that part their cold start derive from."""
+
+    def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Yield names and functions; together they prepare."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Load everything, stage by stage."""
+        for _, stage in self.stages():
+            stage()
+
+
+def importing(*names: str) -> Callable[[], object]:
+    """Return a stage that imports modules."""
+    return lambda: [importlib.import_module(name) for name in names]
+
+
 class Empty:
     """Does nothing: what the harness itself costs."""
 

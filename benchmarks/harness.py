@@ -85,6 +85,11 @@ class Cell:
     runs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Who is asked what, whatever the scenario."""
+        return self.target.name, self.kind
+
+    @property
     def fault(self) -> dict[str, Any] | None:
         """The first run that was not measured; the cell is not run again."""
         return next((run for run in self.runs if run["status"] != "measured"), None)
@@ -150,22 +155,21 @@ def measure(targets: Sequence[Target], bench: Bench) -> dict[str, list[dict[str,
     answers, cold = [Cell(*pair, None) for pair in pairs], [Cell(*pair, None) for pair in pairs]
     timed = [Cell(*pair, scenario) for pair in pairs for scenario in bench.settings.scenarios]
     bench.rounds(answers, 1, "answers")
-    unable = {(cell.target.name, cell.kind): cell.fault for cell in answers if cell.fault}
+    unable = {cell.key: cell.fault for cell in answers if cell.fault}
     for cell in (*timed, *cold):  # who cannot answer is not timed
-        if fault := unable.get((cell.target.name, cell.kind)):
+        if fault := unable.get(cell.key):
             cell.runs.append(fault)
     bench.rounds(timed, bench.settings.rounds, "run")
     for cell in cold:  # every timed run began with one
-        own = [one for one in timed if (one.target.name, one.kind) == (cell.target.name, cell.kind)]
+        own = [one for one in timed if one.key == cell.key]
         begun = [run["cold"] for one in own for run in one.runs if "cold" in run]
         cell.runs += begun or [one.fault for one in own[:1] if one.fault and not cell.fault]
     short_of = [cell for cell in cold if not cell.fault and len(cell.runs) < bench.settings.cold]
     bench.rounds(short_of, max((bench.settings.cold - len(cell.runs) for cell in short_of), default=0), "cold")
-    reference = {(cell.target.name, cell.kind): cell.runs[0].get("answers") for cell in answers}
     audits = [
         {
             **head(cell),
-            "test01": {**NO_AUDIT, **compared(reference[cell.target.name, cell.kind], timed, cell)},
+            "test01": {**NO_AUDIT, **compared(cell, timed)},
             "test04": {**NO_AUDIT, **cell.runs[0].get("repeat", cell.runs[0])},
         }
         for cell in answers
@@ -251,15 +255,11 @@ def cold_row(cell: Cell) -> dict[str, Any]:
     }
 
 
-def compared(reference: Sequence[Any] | None, timed: Sequence[Cell], audited: Cell) -> dict[str, Any]:
-    """Compare the answers kept of timed runs with the accuracy run's (TEST01)."""
-    kept = [
-        pair
-        for cell in timed
-        if (cell.target.name, cell.kind) == (audited.target.name, audited.kind)
-        for run in cell.runs
-        for pair in run.get("kept", [])
-    ]
+def compared(audited: Cell, timed: Sequence[Cell]) -> dict[str, Any]:
+    """Compare the answers kept of timed runs with those of an accuracy run (TEST01)."""
+    reference = audited.runs[0].get("answers")
+    own = (run for cell in timed if cell.key == audited.key for run in cell.runs)
+    kept = [pair for run in own for pair in run.get("kept", [])]
     if not reference or not kept:
         return {"status": "not measured", "reason": "no answers to compare", "passes": None}
     different = sum(not same(answer, reference[number]) for number, answer in kept)

@@ -99,18 +99,19 @@ def current(core: Path) -> float | None:
     return number(core / "scaling_cur_freq", 1e-3)
 
 
-def processor_seconds(proc: Path = PROC, children: bool = False) -> dict[int, tuple[str, float]]:
-    """Return the name and processor time in seconds of every process that can be seen.
+def times(pid: int | str, proc: Path = PROC) -> tuple[str, float, float] | None:
+    """Return a process's name, its processor seconds, and those of children that it waited for; None if it is gone."""
+    line = text(proc / str(pid) / "stat")
+    if not line or ")" not in line:
+        return None
+    name, rest = line[line.index("(") + 1 : line.rindex(")")], line[line.rindex(")") + 2 :].split()
+    return name, sum(map(int, rest[11:13])) / TICKS, sum(map(int, rest[13:15])) / TICKS
 
-    With ``children``, the time of those that a process started and waited for is in it.
-    """
-    found = {}
-    for path in proc.glob("[0-9]*/stat"):
-        line = text(path)
-        if line and ")" in line:
-            name, rest = line[line.index("(") + 1 : line.rindex(")")], line[line.rindex(")") + 2 :].split()
-            found[int(path.parent.name)] = name, sum(map(int, rest[11 : 15 if children else 13])) / TICKS
-    return found
+
+def processor_seconds(proc: Path = PROC) -> dict[int, tuple[str, float]]:
+    """Return the name and processor time in seconds of every process that can be seen."""
+    found = {int(path.name): times(path.name, proc) for path in proc.glob("[0-9]*")}
+    return {pid: one[:2] for pid, one in found.items() if one}
 
 
 def busy_seconds(proc: Path = PROC) -> float | None:
@@ -131,10 +132,9 @@ class Meter:
 
     def _own_seconds(self) -> float:
         """Return the time of this process, of all that it started, and of the one that waits for it."""
-        family_of, alone = processor_seconds(self._proc, children=True), processor_seconds(self._proc)
-        nothing = ("", 0.0)
-        mine = sum(family_of.get(int(pid), nothing)[1] for pid in family(os.getpid(), self._proc))
-        return mine + alone.get(os.getppid(), nothing)[1]
+        mine = [times(pid, self._proc) for pid in family(os.getpid(), self._proc)]
+        parent = times(os.getppid(), self._proc)
+        return sum(own + waited for _, own, waited in filter(None, mine)) + (parent[1] if parent else 0.0)
 
     def read(self) -> dict[str, Any]:
         """Return load average, the foreign processes that took more than 5% of a core, and how many cores all took.

@@ -12,7 +12,6 @@ A history becomes a window of fixed length, padded on the left, as in training: 
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgerec.benchmarks.adapters import Staged, importing
 
 K = 10
 GRAPH, ITEMS = "sasrec.onnx", "sasrec.json"
@@ -68,7 +69,7 @@ def export(folder: Path) -> None:
     (folder / ITEMS).write_text(json.dumps({"ids": ids, "window": length}), "utf-8")
 
 
-class Window:
+class Window(Staged):
     """A network behind ids; a subclass sets ``ids``, ``length`` and ``scores`` in ``load``.
 
     Args:
@@ -87,13 +88,8 @@ class Window:
 
     def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
         """Yield import and model."""
-        yield "import", lambda: [importlib.import_module(name) for name in self.packages]
+        yield "import", importing(*self.packages)
         yield "open", self.load
-
-    def prepare(self) -> None:
-        """Load everything."""
-        for _, stage in self.stages():
-            stage()
 
     def load(self) -> None:
         """Load the model."""

@@ -8,7 +8,6 @@ usearch or faiss; ``recommend`` asks for what is nearest to the mean of a histor
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import sys
 import time
@@ -19,13 +18,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgerec.benchmarks.adapters import Staged, importing
+
 K = 10
 BATCH = 32
 TOKENS = 256  # what the published MiniLM-L6 reads of a text, as its card says
 Vectors = NDArray[np.float32]
 
 
-class TextPeer:
+class TextPeer(Staged):
     """What the encoders share; a subclass names its ``home`` in the folder and sets ``vectors``.
 
     Args:
@@ -49,15 +50,10 @@ class TextPeer:
 
     def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
         """Yield import, encoder and, unless it only encodes, the catalogue and its index."""
-        yield "import", lambda: [importlib.import_module(name) for name in self.packages]
+        yield "import", importing(*self.packages)
         yield "open", self.load
         if self.kind != "encode":
             yield "catalogue", self._catalogue
-
-    def prepare(self) -> None:
-        """Load everything."""
-        for _, stage in self.stages():
-            stage()
 
     def _catalogue(self) -> None:
         catalogue = (self.folder / "catalogue.json").read_bytes()

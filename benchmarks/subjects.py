@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgerec.benchmarks.adapters import K
+from edgerec.benchmarks.adapters import K, Staged, importing
 
 if TYPE_CHECKING:
     from edgerec.runtime.naming import Recommendation
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from edgerec.runtime.session import Session
 
 
-class BundleSubject:
+class BundleSubject(Staged):
     """A bundle behind ``edgerec.runtime``, as an application would use it."""
 
     recommender: Recommender
@@ -27,14 +26,9 @@ class BundleSubject:
 
     def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
         """Yield import, check of the file, and graphs; together they are ``Recommender.load``."""
-        yield "import", lambda: [importlib.import_module(name) for name in ("onnxruntime", "edgerec.runtime")]
+        yield "import", importing("onnxruntime", "edgerec.runtime")
         yield "open", self._open
         yield "session", self._graphs
-
-    def prepare(self) -> None:
-        """Open the bundle."""
-        for _, stage in self.stages():
-            stage()
 
     def close(self) -> None:
         """Nothing is held outside the process."""

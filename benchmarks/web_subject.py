@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edgerec.benchmarks.adapters import NotHere
+from edgerec.benchmarks.adapters import NotHere, Staged
 from edgerec.errors import EdgerecError
 
 WEB = Path(__file__).resolve().parents[1] / "runtime" / "web"
@@ -40,7 +40,7 @@ def no_browser() -> str | None:
     return None if (WEB / "dist" / "edgerec-web.js").exists() else "runtime/web is not built: run make web"
 
 
-class WebSubject:
+class WebSubject(Staged):
     """``runtime/web`` over one bundle, on onnxruntime-web or in plain JavaScript."""
 
     def __init__(self, kind: str, bundle: str, engine: str) -> None:
@@ -49,19 +49,14 @@ class WebSubject:
         self._node: subprocess.Popen[str] | None = None
 
     def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
-        """Yield the browser's start, and the bundle's opening in it."""
-        yield "browser", self._start
-        yield "open", self._open
-
-    def prepare(self) -> None:
-        """Start the browser and open the bundle in it.
+        """Yield the browser's start, and the bundle's opening in it.
 
         Raises:
-            NotHere: node, Chromium or a built ``runtime/web`` is missing, or another engine runs the bundle.
-            EdgerecError: The page cannot open the bundle.
+            NotHere: Of a stage: node, Chromium or a built ``runtime/web`` is missing, or another engine runs the file.
+            EdgerecError: Of a stage: the page cannot open the bundle.
         """
-        for _, stage in self.stages():
-            stage()
+        yield "browser", self._start
+        yield "open", self._open
 
     def _start(self) -> None:
         if reason := no_browser():

@@ -98,7 +98,7 @@ def goldens(subject: adapters.Subject) -> dict[str, Any] | None:
         if found is not None and not isinstance(found["passes"], bool):
             raise UsageError(f"got passes = {found['passes']!r}; expected true or false")
     except Exception as error:  # engines' errors share no base class
-        return {"passes": False, "reason": f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]}
+        return {"passes": False, "reason": told(error)}
     return found
 
 
@@ -175,6 +175,11 @@ def plain(answer: Any, kind: str) -> list[Any]:
     return list(answer)
 
 
+def told(error: Exception) -> str:
+    """Return an error's kind and words in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
 def perform(task: Mapping[str, Any]) -> dict[str, Any]:
     """Do a task; what the subject raises becomes its result."""
     kind = task["kind"]
@@ -191,7 +196,7 @@ def perform(task: Mapping[str, Any]) -> dict[str, Any]:
     except adapters.NotHere as reason:
         return {"status": "not measured", "reason": str(reason)}
     except Exception as error:  # a subject may raise anything, and the other cells go on
-        return {"status": "failed", "reason": f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]}
+        return {"status": "failed", "reason": told(error)}
     return {"status": "measured", **found}
 
 

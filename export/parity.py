@@ -18,6 +18,7 @@ from edgerec.export.engines import Engine, Feed
 from edgerec.export.goldens import torch_scores
 from edgerec.export.limits import LIMITS
 from edgerec.runtime.layout import FloatArray, Tower
+from edgerec.runtime.verify import cosines
 
 K = 10
 NEAR = 0.01  # of the spread of a history's top scores: two items nearer than that are a near-tie
@@ -63,8 +64,7 @@ def compare(engine: Engine, wanted: Reference) -> dict[str, Any]:
     found = [ranks(engine, history, scores) for history, scores in zip(wanted.histories, wanted.scores, strict=True)]
     worst = min(range(len(found)), key=lambda one: (found[one]["overlap"], found[one]["tau"]))
     got = np.concatenate([engine.encode(feed) for feed in wanted.feeds])
-    lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(wanted.vectors, axis=1)
-    distances = 1 - (got * wanted.vectors).sum(1) / np.maximum(lengths, 1e-12)
+    distances = 1 - cosines(got, wanted.vectors)
     last = wanted.histories[worst][-1]
     return {
         "engine": engine.name,

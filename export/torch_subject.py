@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from edgerec.benchmarks.adapters import Staged, importing
 
 if TYPE_CHECKING:
     from edgerec.export.torch_model import TorchModel
 
 
-class TorchSubject:
+class TorchSubject(Staged):
     """The towers and the text encoder that a student's or teacher's file is made from.
 
     Args:
@@ -30,13 +31,8 @@ class TorchSubject:
 
     def stages(self) -> Iterator[tuple[str, Callable[[], object]]]:
         """Yield import and the folder; compiling begins there, and is done at the first result."""
-        yield "import", lambda: importlib.import_module("edgerec.export.torch_model")
+        yield "import", importing("edgerec.export.torch_model")
         yield "open", self._open
-
-    def prepare(self) -> None:
-        """Load the folder."""
-        for _, stage in self.stages():
-            stage()
 
     def close(self) -> None:
         """Nothing is held outside the process."""

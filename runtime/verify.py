@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgerec import strict_json
 from edgerec.errors import BundleError, MissingExtraError, ParityError
@@ -162,8 +163,14 @@ def text_distances(recommender: Recommender, texts: list[dict[str, Any]]) -> lis
     """Return 1 - cosine between each golden text's vector and the one that is made here."""
     got = recommender.encoder.encode([entry["text"] for entry in texts]).text
     wanted = np.array([entry["text_vector"] for entry in texts], np.float64)
+    return [float(distance) for distance in 1 - cosines(got, wanted)]
+
+
+def cosines(got: NDArray[Any], wanted: NDArray[Any]) -> NDArray[Any]:
+    """Return the cosine between each row of two arrays [n, d], float [n]; 0 where one is all zeros."""
     lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(wanted, axis=1)
-    return [float(distance) for distance in 1 - (got * wanted).sum(axis=1) / np.maximum(lengths, 1e-12)]
+    found: NDArray[Any] = (got * wanted).sum(axis=1) / np.maximum(lengths, 1e-12)
+    return found
 
 
 def text_faults(texts: list[dict[str, Any]], distances: list[float], tolerance: float) -> list[str]:

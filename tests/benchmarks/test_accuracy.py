@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgerec.benchmarks.accuracy import accuracy_rows, cosines, file_facts, reference_of
+from edgerec.benchmarks.accuracy import accuracy_rows, closeness, file_facts, reference_of
 
 
 def row(subject: str, model: str | None, device: str, answers: list[Any], kind: str = "encode") -> dict[str, Any]:
@@ -24,8 +24,8 @@ ALL = [row("empty", None, "harness", [[1.0, 0.0]]), SHIPPED, OTHER, TORCH, *LONG
 
 
 def test_cosines_are_of_directions() -> None:
-    assert cosines(SHIPPED["answers"], TORCH["answers"]) == pytest.approx({"mean": 0.98, "least": 0.96})
-    assert cosines([[0.0, 0.0]], [[1.0, 0.0]]) == {"mean": 0, "least": 0}
+    assert closeness(SHIPPED["answers"], TORCH["answers"]) == pytest.approx({"mean": 0.98, "least": 0.96})
+    assert closeness([[0.0, 0.0]], [[1.0, 0.0]]) == {"mean": 0, "least": 0}
 
 
 @pytest.mark.parametrize(
