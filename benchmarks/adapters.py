@@ -30,6 +30,7 @@ from typing import Any, Protocol
 from edgerec.errors import EdgerecError, UsageError
 
 KINDS = ("recommend", "session", "search", "encode")
+TORCH_MODES = ("eager", "compiled")
 K = 10  # items of an answer
 
 

@@ -30,6 +30,7 @@ def measured(
     scenarios: Sequence[str],
     models: Sequence[Path],
     kits: Sequence[Path],
+    torch_modes: Sequence[str],
     peers: Sequence[str],
     threads: Sequence[int],
     source: str | None,
@@ -57,7 +58,8 @@ def measured(
     if not data and not bundles:
         raise UsageError("got nothing to ask; expected a bundle, whose golden requests are asked, or --data")
     inputs = from_data(*data) if data else from_bundle(bundles[0])
-    chosen = targets(devices, bundles, models, kinds, threads, kits) + [peer(one, kinds, threads[0]) for one in peers]
+    chosen = targets(devices, bundles, models, kinds, threads, kits, torch_modes)
+    chosen += [peer(one, kinds, threads[0]) for one in peers]
     # what a plan cannot be made of is refused in each cell's process, and recorded there
     plan = {"seconds": seconds, "count": count, "bound_ms": bound_ms, "sample_seed": seed, "schedule_seed": seed}
     settings = Settings(tuple(scenarios), plan, rounds, cold, Limits(timeout, rss_limit_mb), seed)

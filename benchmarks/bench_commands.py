@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from edgerec.benchmarks.adapters import KINDS
+from edgerec.benchmarks.adapters import KINDS, TORCH_MODES
 from edgerec.benchmarks.scenarios import SCENARIOS
 from edgerec.commands import json_option
 
@@ -41,6 +41,9 @@ def percent(ctx: click.Context, option: click.Parameter, value: str | None) -> f
 @click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, default=KINDS, show_default=True)
 @click.option("--scenario", "scenarios", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS[:1])
 @click.option("--model", "models", type=FILE, multiple=True, help="A model folder, for torch.")
+@click.option(
+    "--torch-mode", "torch_modes", type=click.Choice(TORCH_MODES), multiple=True, default=TORCH_MODES, show_default=True
+)
 @click.option("--kit", "kits", type=FILE, multiple=True, help="A bundle's TensorRT kit, as run-kit opened it.")
 @click.option("--peer", "peers", multiple=True, help="NAME=[PYTHON]:FILE.py:Class:kind[:option=value]...")
 @click.option("--threads", type=click.IntRange(1), multiple=True, default=(1,), show_default=True)

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 
 from edgerec.benchmarks import jetson
-from edgerec.benchmarks.adapters import KINDS, Empty
+from edgerec.benchmarks.adapters import KINDS, TORCH_MODES, Empty
 from edgerec.benchmarks.cuda_subject import CudaSubject
 from edgerec.benchmarks.harness import Target
 from edgerec.benchmarks.web_subject import ENGINES as WEB_ENGINES
@@ -47,7 +47,6 @@ TENSORRT_GRAPHS = {  # what each answers
 WEB = "web"  # headless Chromium
 JETSON = "jetson"  # cpu-ort on the board itself
 DEVICES = (*BUNDLE_DEVICES, WEB, *TORCH_DEVICES, TENSORRT, JETSON)
-TORCH_MODES = ("eager", "compiled")
 
 
 def targets(
@@ -57,6 +56,7 @@ def targets(
     kinds: Sequence[str],
     threads: Sequence[int],
     kits: Sequence[Path] = (),
+    torch_modes: Sequence[str] = TORCH_MODES,
 ) -> list[Target]:
     """Return what is to be measured, the empty subject first.
 
@@ -74,14 +74,21 @@ def targets(
             raise UsageError(f"got nothing to measure on {device}; expected {wanted}")
         for path in paths:
             for count in threads:
-                made += of_device(device, path.resolve(), tuple(kinds), count, kit_of.get(path))
+                made += of_device(device, path.resolve(), tuple(kinds), count, kit_of.get(path), torch_modes)
     rows = [(one.name, kind) for one in made for kind in one.kinds]
     if double := sorted({row for row in rows if rows.count(row) > 1}):
         raise UsageError(f"{double[0][0]} would be measured twice; expected files of different names")
     return made
 
 
-def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int, kit: Path | None = None) -> list[Target]:
+def of_device(
+    device: str,
+    path: Path,
+    kinds: tuple[str, ...],
+    threads: int,
+    kit: Path | None = None,
+    torch_modes: Sequence[str] = TORCH_MODES,
+) -> list[Target]:
     """Return one file's targets on one device."""
     model = path.name.removesuffix(".edgerec")
     name = f"{model}, {device}" + (f", {threads} threads" if threads > 1 else "")
@@ -106,7 +113,7 @@ def of_device(device: str, path: Path, kinds: tuple[str, ...], threads: int, kit
             options = {"bundle": str(path), "engine": engine}
             found += parted(Target(f"{name}, {engine}", device, where, kinds, options, path, model, precision(path)))
         return found
-    for mode in TORCH_MODES:
+    for mode in torch_modes:
         options = {"folder": str(path), "threads": threads, "mode": mode, "device": TORCH_DEVICES[device]}
         found += parted(Target(f"{name}, {mode}", device, TORCH, kinds, options, path, model, "fp32"))
     return found

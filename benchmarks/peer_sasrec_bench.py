@@ -1,7 +1,7 @@
 """SASRec of RecTools as a peer of ``bench``: what ``peer_sasrec.py`` left in a folder, served in three ways.
 
     .venv-peers/bin/python benchmarks/peer_sasrec.py requests runs/short --candidates 1 --rounds 2 # for a latency
-    .venv-peers/bin/python benchmarks/peer_sasrec_bench.py runs/short                              # writes sasrec.onnx
+    PYTHONPATH=. .venv-peers/bin/python benchmarks/peer_sasrec_bench.py runs/short                 # writes sasrec.onnx
 
     Recommend    RecTools' own ``recommend``, on a data set of one user made for each request
     Network      its network called by torch on one history; the items' vectors are computed before the clock starts

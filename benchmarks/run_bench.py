@@ -50,8 +50,19 @@ PEERS = {  # the first with MiniLM's vectors is what the others' are set against
     "model2vec, faiss": "Model2Vec:search:index=faiss",
 }
 PRECISIONS = ("fp32", "fp16", "int8-dynamic")  # beside the one that ships
-PARTS = ("subjects", "elsewhere", "precisions", "threads", "scenarios", "compare", "lean", "referees")  # methods of Job
+PARTS = (  # methods of Job
+    "subjects",
+    "compiled",
+    "elsewhere",
+    "precisions",
+    "threads",
+    "scenarios",
+    "compare",
+    "lean",
+    "referees",
+)
 KINDS = tuple(f"--kind={name}" for name in ("recommend", "session", "search", "encode"))
+STATELESS = tuple(kind for kind in KINDS if kind != "--kind=session")
 SASREC = {"RecTools": "Recommend", "torch": "Network", "onnxruntime": "OnnxRuntime"}
 
 
@@ -162,7 +173,12 @@ class Job:
     def subjects(self) -> None:
         """The main table."""
         devices = [f"--device={name}" for name in ("cpu-ort", "openvino", "web", "cpu-torch")]
-        self.bench("", str(self.tiny), str(self.static), *devices, *self.models, *KINDS, *self.others)
+        torch = (*self.models, "--torch-mode=eager")
+        self.bench("", str(self.tiny), str(self.static), *devices, *torch, *KINDS, *self.others)
+
+    def compiled(self) -> None:
+        """What torch.compile brings the student; the main table does without, as each process would compile first."""
+        self.bench("-compiled", f"--model={self.study / 'tiny'}", "--device=cpu-torch", *STATELESS)
 
     def elsewhere(self) -> None:
         """What is not here is a row that says so."""
@@ -175,7 +191,7 @@ class Job:
         """The student in each precision; float32 comes first, and the others are set against it."""
         with TemporaryDirectory() as folder:
             files = [*exported(self.study / "tiny", Path(folder)), str(self.tiny)]
-            self.bench("-precisions", *files, "--kind=recommend", "--kind=search", "--kind=encode")
+            self.bench("-precisions", *files, *STATELESS)
 
     def threads(self) -> None:
         """Two threads."""
