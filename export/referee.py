@@ -43,9 +43,9 @@ from edgerec.export.trials import (
 )
 from edgerec.interactions import Dataset, FloatArray, Split
 from edgerec.metrics import top_k
+from edgerec.runtime.engine import EXACT
 from edgerec.runtime.text import TextEncoder
 
-EXACT = {"session.x64quantprecision": "1"}  # onnxruntime: no saturating u8s8 products on x86 without VNNI
 TIE = 1e-5  # of the largest score: what float32 sums in another order may differ by
 ASKED = 256  # requests whose ranks are compared
 

@@ -17,6 +17,7 @@ from edgerec.errors import EdgerecError, require
 from edgerec.export.tensorrt_builder import BuildOptions, Profile, build, load_tensorrt
 from edgerec.export.tensorrt_cache import EngineCache
 from edgerec.runtime.cuda import Cuda
+from edgerec.runtime.engine import EXACT
 from edgerec.runtime.tensorrt_engine import Arrays, Deserialized, EngineError, TensorRTEngine
 
 LOGGER = logging.getLogger(__name__)
@@ -55,8 +56,10 @@ class OnnxRuntimeRunner:
             raise EngineError(f"onnxruntime has no {provider}; expected it among {', '.join(available)}")
         options = runtime.SessionOptions()
         options.log_severity_level = 4
-        if provider != "CPUExecutionProvider":
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        # weights have 8 bits here, as TensorRT multiplies them: a CPU without VNNI would saturate
+        entries = EXACT if provider == "CPUExecutionProvider" else {"session.disable_cpu_ep_fallback": "1"}
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
         try:
             self._session = runtime.InferenceSession(graph, options, providers=[provider])
         except Exception as error:  # onnxruntime's errors share no base class below Exception

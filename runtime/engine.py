@@ -21,6 +21,7 @@ NOBODY = np.zeros((1, 1), np.int64)  # a history of nothing but padding: all tha
 INPUTS = ["exclude", "history", "k", "score_offset", "state"]
 REPEAT_INPUTS = ["repeat_memory", "repeat_rows"]  # of a graph with repeat recencies
 OUTPUTS = ["items", "scores", "state_out", "user"]
+EXACT = {"session.x64quantprecision": "1"}  # onnxruntime: no saturating u8s8 products on x86 without VNNI
 
 
 NO_VECTORS: FloatArray = np.zeros(0, np.float32)
@@ -57,7 +58,7 @@ def open_graph(
         name: The member that holds the graph.
         threads: Threads within one operator.
         tables: What the graph's external initializers stand for, by name: views of the mapped file.
-        entries: Further session options of onnxruntime, such as ``session.x64quantprecision``.
+        entries: Further session options of onnxruntime, such as ``EXACT``.
         provider: Of onnxruntime's, the one that is to run the graph.
 
     Raises:

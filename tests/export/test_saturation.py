@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 from click.testing import CliRunner
 
 import pytest
@@ -15,7 +16,8 @@ from edgerec.benchmarks.documents import RESULTS
 from edgerec.benchmarks.environment import has_vnni, read_cpuinfo
 from edgerec.errors import EdgerecError
 from edgerec.export.rounded_graph import saturates
-from edgerec.export.saturation import elsewhere, main, named, product, sums, table
+from edgerec.export.saturation import LARGEST, LENGTH, elsewhere, main, named, product, sums, table
+from edgerec.export.tensorrt_ladder import OnnxRuntimeRunner
 
 EXACT = 64 * 255 * 127
 ACCOUNT = {"has_vnni": False, "sum": 7, "exact_sum": 9, "rows": [{"graph": "g", "linter": True, "fault": "other"}]}
@@ -37,6 +39,11 @@ def test_full_range_weights_do_saturate_on_a_cpu_without_vnni() -> None:
     if has_vnni(read_cpuinfo()) is not False or found == EXACT:
         pytest.skip(f"this CPU does not saturate: it sums {found}, exactly {EXACT}")
     assert found < EXACT
+
+
+def test_a_kits_graph_is_answered_without_saturation_on_any_cpu() -> None:
+    runner = OnnxRuntimeRunner(product(127), "CPUExecutionProvider")
+    assert runner.run({"x": np.full((1, LENGTH), LARGEST, np.uint8)})["y"][0, 0] == EXACT
 
 
 def test_every_graph_is_told_of_and_another_cpu_has_its_own_rows(
