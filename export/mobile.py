@@ -22,6 +22,7 @@ from edgerec.export.package import STRINGS, draft, sizes_of, unpack, wanted
 from edgerec.export.parity import compare, require_parity
 from edgerec.export.quantization import made
 from edgerec.files import atomic_folder, write_bytes, write_json
+from edgerec.runtime.engine import EXACT
 from edgerec.runtime.layout import ENCODER, TOKENIZER
 
 OPERATORS = "required_operators_and_types.config"
@@ -62,9 +63,9 @@ def write_ort(checkpoint: Checkpoint, precision: str, out: Path) -> dict[str, An
             write_bytes(folder / name, (Path(work) / name).read_bytes())
         write_bytes(folder / "README.md", files("edgerec.export").joinpath(NOTES).read_bytes())
         name, shape = f"ORT {onnxruntime.__version__} .ort, {precision}", (len(tower.decays), tower.embedding_size)
-        row = compare(
-            OnnxEngine(name, folder / "recommender.ort", folder / "item_encoder.ort", shape), wanted(prepared)
-        )
+        # exactly, as an arm processor multiplies
+        engine = OnnxEngine(name, folder / "recommender.ort", folder / "item_encoder.ort", shape, EXACT)
+        row = compare(engine, wanted(prepared))
         require_parity(row, precision)
         write_json(folder / "model.json", {"model": model, "precision": precision, "parity": row})
         return {"files": sizes_of(folder), "parity": row}

@@ -11,7 +11,9 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,14 +36,24 @@ class OnnxEngine:
         recommender: ``recommender.onnx`` or ``.ort``.
         encoder: ``item_encoder.onnx`` or ``.ort``.
         shape: Of a session's state, [K, d].
+        entries: Further session options of onnxruntime.
     """
 
-    def __init__(self, name: str, recommender: Path, encoder: Path, shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        recommender: Path,
+        encoder: Path,
+        shape: tuple[int, int],
+        entries: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
         self.name, self.state = name, np.zeros((1, *shape), np.float32)
         self._recommender, self._encoder = (
             onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

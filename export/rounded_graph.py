@@ -65,14 +65,14 @@ def floored(graph: bytes) -> bytes:
 
 
 def saturates(graph: bytes) -> bool:
-    """Tell whether products of the graph can saturate on x86 without VNNI: u8s8, with a weight beyond +-64.
+    """Tell whether products of the graph can saturate on x86 without VNNI: with a signed weight beyond +-64.
 
     AVX2 adds two products of an unsigned and a signed byte in 16 bits. Weights that are unsigned are multiplied
-    otherwise, and s8s8 pairs of DequantizeLinear are not multiplied in integers there.
+    otherwise; activations that are signed are not: onnxruntime makes them unsigned on x86.
     """
     model = onnx.load_from_string(graph)
     known = constants(model)
-    for name in [*integer_weights(model), *weights_beside_unsigned(model, known)]:
+    for name in [*integer_weights(model), *weights_between_pairs(model)]:
         if name in known and known[name].data_type == TensorProto.INT8:
             codes = numpy_helper.to_array(known[name]).astype(np.int16)
             if np.abs(codes).max(initial=0) > SAFE:
@@ -85,15 +85,13 @@ def integer_weights(model: onnx.ModelProto) -> list[str]:
     return [node.input[PRODUCTS[node.op_type]] for node in model.graph.node if node.op_type in PRODUCTS]
 
 
-def weights_beside_unsigned(model: onnx.ModelProto, known: Constants) -> list[str]:
+def weights_between_pairs(model: onnx.ModelProto) -> list[str]:
     """Return the weights of MatMuls between two DequantizeLinear, of which onnxruntime makes integer products."""
     made_by = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
     found = []
     for node in model.graph.node:
         if node.op_type == "MatMul" and set(node.input) <= made_by.keys():
-            left, right = (made_by[name] for name in node.input)
-            if len(left.input) > 2 and known[left.input[2]].data_type == TensorProto.UINT8:
-                found.append(right.input[0])
+            found.append(made_by[node.input[1]].input[0])
     return found
 
 

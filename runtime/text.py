@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgerec.bundle import Bundle
 from edgerec.errors import BundleError, require
-from edgerec.runtime.engine import open_graph, run
+from edgerec.runtime.engine import EXACT, open_graph, run
 from edgerec.runtime.layout import ENCODER, TOKENIZER, FloatArray
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Feed = dict[str, NDArray[np.int64]]
 BATCH = 32
+EIGHT_BITS = ("int8-qdq", "qat")  # precisions whose weights have them, as TensorRT wants it; x86 without VNNI saturates
 OUTPUTS = ["text_vector", "item_in", "item_out", "bias"]
 
 
@@ -46,7 +47,7 @@ class TextEncoder:
         bundle: An open bundle.
         model: Its manifest's ``model``.
         threads: Threads within one operator.
-        entries: Further session options of onnxruntime.
+        entries: Further session options of onnxruntime; ``EXACT`` is added where the weights ask for it.
 
     Raises:
         MissingExtraError: ``tokenizers`` is not installed (at the first text).
@@ -64,7 +65,8 @@ class TextEncoder:
         self._max_tokens = model["max_tokens"]
         self._size = model["embedding_size"]
         self._threads = threads
-        self._entries = entries
+        full = bundle.manifest.get("precision", {}).get("text_encoder") in EIGHT_BITS
+        self._entries = {**(EXACT if full else {}), **entries}
 
     @cached_property
     def _session(self) -> Any:

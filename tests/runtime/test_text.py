@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 
 import pytest
 
-from edgerec.runtime import contents
+from edgerec.runtime import contents, text
 from edgerec.runtime.contents import Strings
-from edgerec.runtime.text import feed_of
+from edgerec.runtime.engine import EXACT
+from edgerec.runtime.text import TextEncoder, feed_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +31,15 @@ def test_token_ids_are_padded_to_the_longest(
     assert feed["input_ids"].tolist() == ids
     assert feed["attention_mask"].tolist() == mask
     assert {array.dtype for array in feed.values()} == {np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize(("precision", "entries"), [("int8-weights", {}), ("int8-qdq", EXACT), ("qat", EXACT)])
+def test_weights_of_eight_bits_are_multiplied_without_saturation(
+    monkeypatch: pytest.MonkeyPatch, precision: str, entries: Mapping[str, str]
+) -> None:
+    monkeypatch.setattr(text, "open_graph", lambda *given: given[-1])
+    bundle = cast("Any", SimpleNamespace(manifest={"precision": {"text_encoder": precision}}))
+    assert TextEncoder(bundle, {"max_tokens": 1, "embedding_size": 1}, 1)._session == entries
 
 
 def test_strings_are_kept_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
