@@ -79,7 +79,10 @@ FURTHER = (
     Further("training-amazon-industrial", "amazon-industrial", (SPEED,)),
     Further("training-completejourney", "completejourney", (SPEED,)),
     Further("cross-ml-100k", "ml-100k", ((*CROSS, "--pairs", "10000"), (*EVALUATE, *RERANK, "--users", "400"))),
-    Further("peers-onlineretail", "onlineretail", ((*EVALUATE, "--run", "SASRec={peers}"),), "quality-onlineretail"),
+    *(
+        Further(f"peers-{data}", data, ((*EVALUATE, "--run", "SASRec={peers}"),), f"quality-{data}")
+        for data in ("onlineretail", "completejourney")
+    ),
 )
 
 
