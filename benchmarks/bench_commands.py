@@ -42,7 +42,13 @@ def percent(ctx: click.Context, option: click.Parameter, value: str | None) -> f
 @click.option("--scenario", "scenarios", type=click.Choice(SCENARIOS), multiple=True, default=SCENARIOS[:1])
 @click.option("--model", "models", type=FILE, multiple=True, help="A model folder, for torch.")
 @click.option(
-    "--torch-mode", "torch_modes", type=click.Choice(TORCH_MODES), multiple=True, default=TORCH_MODES, show_default=True
+    "--torch-mode",
+    "torch_modes",
+    type=click.Choice(TORCH_MODES),
+    multiple=True,
+    default=TORCH_MODES,
+    show_default=True,
+    help="Of torch's cells; every process of a compiled one compiles first.",
 )
 @click.option("--kit", "kits", type=FILE, multiple=True, help="A bundle's TensorRT kit, as run-kit opened it.")
 @click.option("--peer", "peers", multiple=True, help="NAME=[PYTHON]:FILE.py:Class:kind[:option=value]...")

@@ -65,7 +65,8 @@ class TextEncoder:
         self._max_tokens = model["max_tokens"]
         self._size = model["embedding_size"]
         self._threads = threads
-        full = bundle.manifest.get("precision", {}).get("text_encoder") in EIGHT_BITS
+        stated = bundle.manifest.get("precision")  # of a stranger's file: anything
+        full = isinstance(stated, dict) and stated.get("text_encoder") in EIGHT_BITS
         self._entries = {**(EXACT if full else {}), **entries}
 
     @cached_property

@@ -33,12 +33,21 @@ def test_token_ids_are_padded_to_the_longest(
     assert {array.dtype for array in feed.values()} == {np.dtype(np.int64)}
 
 
-@pytest.mark.parametrize(("precision", "entries"), [("int8-weights", {}), ("int8-qdq", EXACT), ("qat", EXACT)])
+@pytest.mark.parametrize(
+    ("precision", "entries"),
+    [
+        ({"text_encoder": "int8-weights"}, {}),
+        ({"text_encoder": "int8-qdq"}, EXACT),
+        ({"text_encoder": "qat"}, EXACT),
+        ("qat", {}),
+        (None, {}),
+    ],
+)
 def test_weights_of_eight_bits_are_multiplied_without_saturation(
-    monkeypatch: pytest.MonkeyPatch, precision: str, entries: Mapping[str, str]
+    monkeypatch: pytest.MonkeyPatch, precision: Any, entries: Mapping[str, str]
 ) -> None:
     monkeypatch.setattr(text, "open_graph", lambda *given: given[-1])
-    bundle = cast("Any", SimpleNamespace(manifest={"precision": {"text_encoder": precision}}))
+    bundle = cast("Any", SimpleNamespace(manifest={"precision": precision}))
     assert TextEncoder(bundle, {"max_tokens": 1, "embedding_size": 1}, 1)._session == entries
 
 
