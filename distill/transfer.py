@@ -49,6 +49,7 @@ def started(init: Checkpoint, vectors: FloatArray, data: Dataset, split: Split, 
     """
     source, (rows, old) = init.towers, matching(init, data)
     learned = source.warm[old].numpy()
+    was_cold, cold_before = rows[~learned], old[~learned]
     rows, old = rows[learned], old[learned]
     warm = split.warm.copy()
     warm[rows] = True
@@ -59,6 +60,7 @@ def started(init: Checkpoint, vectors: FloatArray, data: Dataset, split: Split, 
             mine.copy_(given)
     if len(rows):
         start_cold(towers, source.cold_map())
+        towers.bias[was_cold] += source.bias[cold_before]  # it was of the other's catalogue, and no new item there
         towers.text[rows] = source.text[old]  # equal but for rounding
         for name in OF_ITEMS:
             if getattr(towers, name) is not None:

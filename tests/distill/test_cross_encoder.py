@@ -96,7 +96,7 @@ def test_a_long_history_is_cut_at_the_oldest_and_a_long_candidate_at_its_end(pai
     cross = open_cross_encoder(pair_bert, long, long, history=3)
     assert all(len(text.split()) == CANDIDATE_TOKENS for text in cross.candidates)
     both = cross.interest(Ragged.from_lists([[0, 1], [2, 1]]), np.array([[0], [0]], np.int32))
-    assert both[0] == both[1]  # the newest title leaves no room for another
+    np.testing.assert_allclose(*both, atol=1e-6)  # the newest title leaves no room for another
     assert np.isfinite(cross.interest(Ragged.from_lists([[]]), np.array([[1]], np.int32))).all()
 
 
