@@ -62,7 +62,6 @@ PARTS = (  # methods of Job
     "referees",
 )
 KINDS = tuple(f"--kind={name}" for name in ("recommend", "session", "search", "encode"))
-STATELESS = tuple(kind for kind in KINDS if kind != "--kind=session")
 SASREC = {"RecTools": "Recommend", "torch": "Network", "onnxruntime": "OnnxRuntime"}
 
 
@@ -178,7 +177,9 @@ class Job:
 
     def compiled(self) -> None:
         """What torch.compile brings the student; the main table does without, as each process would compile first."""
-        self.bench("-compiled", f"--model={self.study / 'tiny'}", "--device=cpu-torch", *STATELESS)
+        self.bench(
+            "-compiled", f"--model={self.study / 'tiny'}", "--device=cpu-torch", "--kind=recommend", "--kind=encode"
+        )
 
     def elsewhere(self) -> None:
         """What is not here is a row that says so."""
@@ -191,7 +192,7 @@ class Job:
         """The student in each precision; float32 comes first, and the others are set against it."""
         with TemporaryDirectory() as folder:
             files = [*exported(self.study / "tiny", Path(folder)), str(self.tiny)]
-            self.bench("-precisions", *files, *STATELESS)
+            self.bench("-precisions", *files, "--kind=recommend", "--kind=search", "--kind=encode")
 
     def threads(self) -> None:
         """Two threads."""
