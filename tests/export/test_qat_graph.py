@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import numpy_helper
 
@@ -17,7 +16,7 @@ from edgerec.distill.fake_quantization import calibrated
 from edgerec.errors import UsageError
 from edgerec.export.qat_graph import qat_graph
 from edgerec.export.sparse_gain import fp32_graph
-from edgerec.runtime.engine import EXACT
+from edgerec.export.tensorrt_ladder import OnnxRuntimeRunner
 
 
 @pytest.fixture
@@ -37,9 +36,7 @@ def test_onnxruntime_rounds_as_torch_does(trained: checkpoint.Checkpoint) -> Non
     with torch.no_grad():
         wanted = torch.nn.functional.normalize(encoder(**tokens), dim=-1).numpy()
     feeds = {name: value.numpy() for name, value in tokens.items()}
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry(*next(iter(EXACT.items())))
-    (got,) = onnxruntime.InferenceSession(qat_graph(fp32_graph(trained)), options).run(["text_vector"], feeds)
+    got = OnnxRuntimeRunner(qat_graph(fp32_graph(trained)), "CPUExecutionProvider").run(feeds)["text_vector"]
     assert float((1 - (got * wanted).sum(1)).max()) < 1e-5
     (trained.encoder / student.QUANTIZERS).unlink()
     with torch.no_grad():
