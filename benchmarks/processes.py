@@ -57,6 +57,7 @@ def perform(task: Mapping[str, Any], folder: Path, limits: Limits, interpreter: 
     threads = str(task["options"].get("threads", 1))
     environment = {**os.environ, "PYTHONPATH": str(importable(folder)), "PYTHONHASHSEED": HASHING}
     environment |= dict.fromkeys(ONE_THREAD_EACH, threads)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed module is compiled once, not at every start
     write_json(given, {**task, "out": str(out), "spawned": time.monotonic_ns()})
     command = [interpreter or sys.executable, "-m", "edgerec.benchmarks.worker", str(given)]
     try:

@@ -23,6 +23,14 @@ class Honest:
         pass
 
 
+class Compiled(Honest):
+    """Wants a process that keeps what it compiled of modules, as an app's does."""
+
+    def prepare(self) -> None:
+        if sys.dont_write_bytecode:
+            raise RuntimeError("every start compiles anew")
+
+
 class Fickle(Honest):
     """Answers otherwise when it is asked again; its golden requests cannot be asked."""
 

@@ -221,6 +221,16 @@ def test_a_worker_needs_no_more_than_its_file(tmp_path: Path) -> None:
     assert "import of click halted" in found["reason"]
 
 
+def test_a_cold_start_compiles_no_module_that_an_earlier_one_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "inputs.json").write_text(json.dumps([["a"]]))
+    task = {"task": "run", "subject": f"{PLANTED}:Compiled", "kind": "recommend", "options": {}, "plan": QUICK}
+    found = perform({**task, "inputs": str(tmp_path / "inputs.json")}, tmp_path, Limits())
+    assert found["status"] == "measured", found
+
+
 def test_answers_are_equal_where_vectors_nearly_are() -> None:
     assert same([0.1, 0.2], [0.1, 0.20005]) and not same([0.1], [0.2])
     assert same(["a"], ["a"]) and not same(["a"], ["b"]) and not same(["a"], [])
