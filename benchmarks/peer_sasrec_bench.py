@@ -1,11 +1,10 @@
-"""SASRec of RecTools as a peer of ``bench``: what ``peer_sasrec.py`` left in a folder, served in three ways.
+"""SASRec of RecTools as a peer of ``bench``: what ``peer_sasrec.py`` left in a folder, served in two ways.
 
     .venv-peers/bin/python benchmarks/peer_sasrec.py requests runs/short --candidates 1 --rounds 2 # for a latency
     PYTHONPATH=. .venv-peers/bin/python benchmarks/peer_sasrec_bench.py runs/short                 # writes sasrec.onnx
 
     Recommend    RecTools' own ``recommend``, on a data set of one user made for each request
-    Network      its network called by torch on one history; the items' vectors are computed before the clock starts
-    OnnxRuntime  the same network as sasrec.onnx, where neither torch nor RecTools is loaded
+    OnnxRuntime  its network as sasrec.onnx, where neither torch nor RecTools is loaded; the items' vectors are in it
 
 A history becomes a window of fixed length, padded on the left, as in training: its padding is attended to.
 """
@@ -112,27 +111,6 @@ class Window(Staged):
 
     def close(self) -> None:
         """Nothing is held outside the process."""
-
-
-class Network(Window):
-    """The network, by torch."""
-
-    packages = ("torch", "rectools.models")
-
-    def load(self) -> None:
-        """Load the model."""
-        import torch
-
-        torch.set_num_threads(self.threads)
-        self.torch = torch
-        self.module, self.ids, self.length = network(self.folder)
-        self.row_of = {item: row for row, item in enumerate(self.ids)}
-
-    def scores(self, window: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the scores after a window."""
-        with self.torch.inference_mode():
-            found: NDArray[np.float32] = self.module(self.torch.from_numpy(window)).numpy()
-        return found
 
 
 class OnnxRuntime(Window):

@@ -39,7 +39,6 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PEERS = {  # the first with MiniLM's vectors is what the others' are set against
     "MiniLM-L6 (sentence-transformers)": "SentenceTransformers:encode",
-    "MiniLM-L6 (sentence-transformers), exact": "SentenceTransformers:search",
     "MiniLM-L6 (sentence-transformers), profile": "SentenceTransformers:recommend",
     "MiniLM-L6 INT8 (optimum)": "MiniLM:encode",
     "MiniLM-L6 INT8 (optimum), exact": "MiniLM:search",
@@ -62,7 +61,7 @@ PARTS = (  # methods of Job
     "referees",
 )
 KINDS = tuple(f"--kind={name}" for name in ("recommend", "session", "search", "encode"))
-SASREC = {"RecTools": "Recommend", "torch": "Network", "onnxruntime": "OnnxRuntime"}
+SASREC = {"RecTools": "Recommend", "onnxruntime": "OnnxRuntime"}
 
 
 QUICK = ("--seconds", "0.2", "--rounds", "1", "--cold", "1")
@@ -95,7 +94,7 @@ def peer_options(python: Path | None, models: Path | None) -> list[str]:
 
 
 def sasrec_options(python: Path | None, model: Path | None) -> list[str]:
-    """Return what names SASRec in its three ways, or nothing where it is not at hand."""
+    """Return what names SASRec in its two ways, or nothing where it is not at hand."""
     if python is None or model is None:
         return []
     epochs = json.loads((model / "peer.json").read_text("utf-8"))["chosen"]["epochs"]
@@ -177,9 +176,7 @@ class Job:
 
     def compiled(self) -> None:
         """What torch.compile brings the student; the main table does without, as each process would compile first."""
-        self.bench(
-            "-compiled", f"--model={self.study / 'tiny'}", "--device=cpu-torch", "--kind=recommend", "--kind=encode"
-        )
+        self.bench("-compiled", f"--model={self.study / 'tiny'}", "--device=cpu-torch", "--kind=encode")
 
     def elsewhere(self) -> None:
         """What is not here is a row that says so."""
@@ -199,9 +196,9 @@ class Job:
         self.bench("-2-threads", str(self.tiny), *KINDS, "--threads", "2")
 
     def scenarios(self) -> None:
-        """All scenarios."""
+        """All scenarios; a session's rate is searched for as long as a whole history's, and shows no more."""
         scenarios = [f"--scenario={name}" for name in ("single-stream", "multi-stream", "server", "offline")]
-        self.bench("-scenarios", str(self.tiny), *KINDS[:-1], *scenarios)
+        self.bench("-scenarios", str(self.tiny), "--kind=recommend", "--kind=search", *scenarios)
 
     def compare(self) -> None:
         """Two files, and one with itself, in interleaved rounds."""

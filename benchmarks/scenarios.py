@@ -26,7 +26,8 @@ STREAMS = 8  # samples of a multi-stream query, as MLPerf's
 BATCH = 32  # samples of an offline query
 KEPT = 256  # answers kept of a run, to be compared with the accuracy run's (MLPerf's TEST01)
 SPIN = 200e-6  # seconds before an arrival that are not slept: a timer wakes up late
-SEARCHES = 8  # halvings of a server's rate
+SEARCHES = 8  # halvings of a server's rate, at most
+NEAR = 0.02  # of a rate that holds: a higher one that does not ends the search, since rounds differ by more
 TRIES = 2  # of a rate: what else the machine did in one second must not lower the rate for good
 NANO = 1e-9
 
@@ -209,6 +210,8 @@ def search(ask: Ask, inputs: Sequence[Any], plan: Plan, watch: Watch) -> Run:
             low, best = rate, found
         else:
             high = rate
+        if high - low <= NEAR * low:
+            break
     result = best or found
     result.extra |= {"tried": tried, "bound_ms": plan.bound_ms, "holds": best is not None}
     return result

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from edgerec.distill import checkpoint, transfer
 from edgerec.distill.calibration import calibrate_cold
@@ -27,7 +25,6 @@ from edgerec.distill.encoder import (
     POOLING_KEY,
     POOLINGS,
     cached_text_vectors,
-    is_decoder,
     no_progress,
     open_encoder,
     pooling_of,
@@ -38,7 +35,7 @@ from edgerec.distill.losses import LossWeights
 from edgerec.distill.options import TrainOptions
 from edgerec.distill.processes import processes
 from edgerec.distill.search import SearchPlan, search
-from edgerec.distill.text_training import TextTraining, TopLayers, causal_mask, layers_of, pool
+from edgerec.distill.text_training import TextTraining, TopLayers, layers_of
 from edgerec.distill.towers import TowerConfig, Towers
 from edgerec.distill.training import fit, require_support
 from edgerec.errors import UsageError
@@ -84,31 +81,6 @@ def options_from(init: checkpoint.Checkpoint, data: Dataset, default: TeacherOpt
     options = replace(default or TeacherOptions(), towers=of, tie=TIES[1] if of.shared else TIES[2])
     known = 2 * len(transfer.matching(init, data)[0]) > len(data.item_ids)
     return replace(options, stage_1=UPDATE, top_layers=0) if known else options
-
-
-class TeacherEncoder(nn.Module):
-    """The teacher's text encoder, pooled, normalised and projected: token ids int [B, L] to text parts [B, d].
-
-    It can be traced: a decoder is handed its causal mask, since those that transformers makes cannot.
-    """
-
-    projection: Tensor  # [T, d]
-
-    def __init__(self, folder: Path, projection: Tensor) -> None:
-        super().__init__()
-        self.model = transformers.AutoModel.from_pretrained(
-            folder, local_files_only=True, attn_implementation="eager"
-        ).float()
-        self.model.config.use_cache = False
-        self.causal, self.pooling = is_decoder(self.model.config), pooling_of(self.model.config)
-        self.register_buffer("projection", projection)
-        self.eval()
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return text parts, [B, d]."""
-        mask = causal_mask(attention_mask) if self.causal else attention_mask
-        hidden = self.model(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        return functional.normalize(pool(hidden, attention_mask, self.pooling), dim=-1) @ self.projection
 
 
 def fine_tune(

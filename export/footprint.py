@@ -13,8 +13,7 @@ from edgerec.benchmarks.timer import measure
 from edgerec.distill.checkpoint import Checkpoint
 from edgerec.distill.static import StaticEncoder
 from edgerec.distill.student import StudentEncoder
-from edgerec.distill.teacher import TeacherEncoder
-from edgerec.distill.text_encoder import text_encoder, text_tokenizer
+from edgerec.distill.text_encoder import TeacherEncoder, text_encoder, text_tokenizer
 from edgerec.distill.text_student import TextStudent
 from edgerec.distill.vocabulary import open_tokenizer
 from edgerec.export.item_encoder import INPUTS, ItemEncoder, export_fp32

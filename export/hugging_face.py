@@ -19,8 +19,7 @@ from torch.nn import functional
 from edgerec.distill.checkpoint import Checkpoint
 from edgerec.distill.encoder import MAX_TOKENS
 from edgerec.distill.student import StudentEncoder
-from edgerec.distill.teacher import TeacherEncoder
-from edgerec.distill.text_encoder import text_encoder, text_tokenizer
+from edgerec.distill.text_encoder import TeacherEncoder, text_encoder, text_tokenizer
 from edgerec.distill.text_training import causal_mask, pool, run_layers
 from edgerec.errors import UsageError
 from edgerec.export.item_encoder import export_fp32

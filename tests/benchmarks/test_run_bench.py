@@ -28,7 +28,7 @@ def test_peers_are_named_with_what_is_measured(tmp_path: Path) -> None:
     options = run_bench.peer_options(Path("/python"), tmp_path) + run_bench.sasrec_options(Path("/python"), tmp_path)
     files = {one.partition("=")[0]: one.rpartition(":file=")[2] for one in options[1::2]}
     assert files["MiniLM-L6 INT8 (optimum)"] == str(tmp_path / "minilm-int8")
-    assert files["SASRec (7 epochs), torch"] == str(tmp_path / "model.pkl")
+    assert files["SASRec (7 epochs), RecTools"] == str(tmp_path / "model.pkl")
     assert files["SASRec (7 epochs), onnxruntime"] == str(tmp_path / "sasrec.onnx")
 
 

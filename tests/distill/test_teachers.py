@@ -17,7 +17,8 @@ from edgerec.cli import group
 from edgerec.data import load
 from edgerec.distill import teacher as teaching
 from edgerec.distill.encoder import cached_text_vectors, encode, open_encoder, pooling_of, read_config, tokenise
-from edgerec.distill.teacher import TeacherEncoder, require_layers
+from edgerec.distill.teacher import require_layers
+from edgerec.distill.text_encoder import TeacherEncoder
 from edgerec.distill.text_training import TextTraining, TopLayers, pool
 from edgerec.distill.towers import TowerConfig, Towers
 from edgerec.errors import DataError, UsageError

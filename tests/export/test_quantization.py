@@ -36,7 +36,7 @@ STATIC = {"fp32", "fp16", "int8-dynamic", "int8-weights"}  # what a student with
 @pytest.fixture(scope="module")
 def graph(small_bert: Path) -> bytes:
     """The graph of a random BERT of two layers, with a projection and a cold map."""
-    from edgerec.distill.teacher import TeacherEncoder
+    from edgerec.distill.text_encoder import TeacherEncoder
     from edgerec.distill.towers import ColdMap
     from edgerec.export.item_encoder import ItemEncoder, export_fp32
 
