@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import click
+from click.testing import CliRunner
 
 import pytest
 
@@ -30,6 +31,24 @@ def test_peers_are_named_with_what_is_measured(tmp_path: Path) -> None:
     assert files["MiniLM-L6 INT8 (optimum)"] == str(tmp_path / "minilm-int8")
     assert files["SASRec (7 epochs), RecTools"] == str(tmp_path / "model.pkl")
     assert files["SASRec (7 epochs), onnxruntime"] == str(tmp_path / "sasrec.onnx")
+
+
+def test_a_part_that_falls_short_is_told_at_the_end_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tiny.edgerec", "static.edgerec"):
+        (tmp_path / name).touch()
+    ran = list[str]()
+
+    def lean(job: run_bench.Job) -> None:
+        raise click.ClickException("over its budgets")
+
+    monkeypatch.setattr(run_bench.Job, "lean", lean)
+    monkeypatch.setattr(run_bench.Job, "threads", lambda job: ran.append("threads"))
+    only = ["--only", "lean", "--only", "threads"]
+    found = CliRunner().invoke(run_bench.main, ["--study", str(tmp_path), *only])
+    assert ran == ["threads"]
+    assert found.exit_code == 1 and found.output.endswith("Error: lean: over its budgets\n")
 
 
 def test_the_committed_duration_prints_its_table() -> None:
