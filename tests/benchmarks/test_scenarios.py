@@ -9,7 +9,7 @@ import numpy as np
 
 import pytest
 
-from edgerec.benchmarks.scenarios import KEPT, Plan, Watch, run
+from edgerec.benchmarks.scenarios import KEPT, NEAR, SEARCHES, Plan, Watch, run
 from edgerec.errors import UsageError
 
 INPUTS = list(range(100, 150))
@@ -76,7 +76,8 @@ def test_the_highest_rate_that_holds_the_bound_is_found() -> None:
     found = ran(2, scenario="server", bound_ms=10.0, seconds=20.0)
     held = [one["rate"] for one in found.extra["tried"] if one["holds"]]
     failed = [one["rate"] for one in found.extra["tried"] if not one["holds"]]
-    assert found.extra["holds"] and found.extra["rate"] == max(held) < min(failed)
+    assert found.extra["holds"] and found.extra["rate"] == max(held) < min(failed) <= (1 + NEAR) * max(held)
+    assert len({one["rate"] for one in found.extra["tried"]}) < SEARCHES  # near enough is an end
     # an M/D/1 queue's wait exceeds four service times once in 100 at a load of 0.56: P(W > x) ~ C exp(-t x), where
     # load * (exp(t) - 1) = t and C = (1 - load) / (load * exp(t) - 1) (Cramer-Lundberg)
     assert max(held) == pytest.approx(0.56 * 500, rel=0.05)
