@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgerec.benchmarks.adapters import Staged, importing
 
@@ -68,8 +67,8 @@ def export(folder: Path) -> None:
     (folder / ITEMS).write_text(json.dumps({"ids": ids, "window": length}), "utf-8")
 
 
-class Window(Staged):
-    """A network behind ids; a subclass sets ``ids``, ``length`` and ``scores`` in ``load``.
+class Sasrec(Staged):
+    """What both ways share.
 
     Args:
         kind: "recommend".
@@ -78,9 +77,6 @@ class Window(Staged):
     """
 
     packages: tuple[str, ...] = ()  # what loading imports
-    ids: list[str]
-    length: int
-    row_of: dict[str, int]
 
     def __init__(self, kind: str, folder: str, threads: int = 1) -> None:
         self.kind, self.folder, self.threads = kind, Path(folder), int(threads)
@@ -94,26 +90,11 @@ class Window(Staged):
         """Load the model."""
         raise NotImplementedError
 
-    def scores(self, window: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the scores after a window int64 [1, L], [n_items + 1]."""
-        raise NotImplementedError
-
-    def run_one(self, history: Sequence[str]) -> list[str]:
-        """Recommend after a whole history; what was seen is left out."""
-        seen = [self.row_of[item] for item in history if item in self.row_of]
-        window = np.zeros((1, self.length), np.int64)
-        kept = seen[-self.length :]
-        window[0, self.length - len(kept) :] = kept
-        scores = self.scores(window)
-        scores[[0, *seen]] = -np.inf
-        best = np.argpartition(-scores, K)[:K]
-        return [self.ids[row] for row in best[np.argsort(-scores[best], kind="stable")]]
-
     def close(self) -> None:
         """Nothing is held outside the process."""
 
 
-class OnnxRuntime(Window):
+class OnnxRuntime(Sasrec):
     """The exported network."""
 
     packages = ("onnxruntime",)
@@ -130,13 +111,19 @@ class OnnxRuntime(Window):
         self.ids, self.length = stored["ids"], stored["window"]
         self.row_of = {item: row for row, item in enumerate(self.ids)}
 
-    def scores(self, window: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the scores after a window."""
-        found: NDArray[np.float32] = self.session.run(None, {"window": window})[0]
-        return found
+    def run_one(self, history: Sequence[str]) -> list[str]:
+        """Recommend after a whole history; what was seen is left out."""
+        seen = [self.row_of[item] for item in history if item in self.row_of]
+        window = np.zeros((1, self.length), np.int64)
+        kept = seen[-self.length :]
+        window[0, self.length - len(kept) :] = kept
+        scores = self.session.run(None, {"window": window})[0]
+        scores[[0, *seen]] = -np.inf
+        best = np.argpartition(-scores, K)[:K]
+        return [self.ids[row] for row in best[np.argsort(-scores[best], kind="stable")]]
 
 
-class Recommend(Window):
+class Recommend(Sasrec):
     """RecTools' own way."""
 
     packages = ("torch", "rectools.models")
