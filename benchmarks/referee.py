@@ -35,6 +35,7 @@ import numpy as np
 
 from edgerec.benchmarks.environment import environment, version
 from edgerec.benchmarks.machine import Meter, affinity
+from edgerec.benchmarks.percentiles import ratio_of_medians
 from edgerec.benchmarks.scenarios import Plan, run
 from edgerec.benchmarks.subjects import BundleSubject
 from edgerec.files import sha256, write_result
@@ -45,15 +46,13 @@ INSIDE, NOTHING = "inside loadgen", "loadgen, nothing asked"
 UNDER_LOADGEN = ("loadgen", INSIDE)
 BARE, ALONE = "bare loop", "harness, graph alone"
 SAME_WORK = {"loadgen": "harness", INSIDE: "harness", BARE: ALONE}  # what is set against what
-STARTS = 30
+STARTS = 60
 
 
 def over(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
     """Return the median over rounds of a ratio, 95% by a bootstrap over rounds, and whether it is within 5% of 1."""
-    ratios, rng = np.array(ours) / np.array(theirs), np.random.default_rng(0)
-    drawn = np.median(ratios[rng.integers(0, len(ratios), (2000, len(ratios)))], axis=1)
-    (low, high), ratio = np.percentile(drawn, [2.5, 97.5]), float(np.median(ratios))
-    return {"ratio": ratio, "low": float(low), "high": float(high), "agrees": abs(ratio - 1) <= AGREE}
+    found = ratio_of_medians([[one] for one in theirs], [[one] for one in ours], paired=True)
+    return {**found, "agrees": abs(found["ratio"] - 1) <= AGREE}
 
 
 def said(found: Mapping[str, Any]) -> str:
@@ -133,16 +132,24 @@ def process_start() -> dict[str, Any] | None:
     if shutil.which("hyperfine") is None:
         return None
     command = [sys.executable, "-m", "edgerec", "--version"]
-    own, theirs = list[float](), list[float]()
-    for _ in range(STARTS):
+
+    def own() -> float:
         start = time.monotonic_ns()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        own.append((time.monotonic_ns() - start) / 1e6)
+        return (time.monotonic_ns() - start) / 1e6
+
+    def theirs() -> float:
         with tempfile.NamedTemporaryFile(suffix=".json") as out:
             options = ["-N", "--runs", "2", "--export-json", out.name]
             subprocess.run(["hyperfine", *options, " ".join(command)], check=True, stdout=subprocess.DEVNULL)
-            theirs += [seconds * 1e3 for seconds in json.loads(Path(out.name).read_text())["results"][0]["times"][:1]]
-    return {"hyperfine_ms": float(np.median(theirs)), "own_ms": float(np.median(own)), **over(own, theirs)}
+            return float(json.loads(Path(out.name).read_text())["results"][0]["times"][0]) * 1e3
+
+    clocks = {"own_ms": own, "hyperfine_ms": theirs}
+    found, rng = {name: list[float]() for name in clocks}, np.random.default_rng(0)
+    for _ in range(STARTS):
+        for name in rng.permutation(list(clocks)):
+            found[name].append(clocks[name]())
+    return {**found, **over(found["own_ms"], found["hyperfine_ms"])}
 
 
 def hyperfine() -> str | None:
@@ -168,7 +175,8 @@ def report(result: Mapping[str, Any]) -> str:
     if start := result["process_start"]:
         agrees = "within" if start["agrees"] else "not within"
         made += (
-            f"\n\n`edgerec --version`: hyperfine {start['hyperfine_ms']:.0f} ms, own clock {start['own_ms']:.0f} ms, "
+            f"\n\n`edgerec --version`: hyperfine {np.median(start['hyperfine_ms']):.0f} ms, "
+            f"own clock {np.median(start['own_ms']):.0f} ms, medians of {len(start['own_ms'])} starts each, "
             f"in turn; own / hyperfine {said(start)}, {agrees} 5%. {result['environment']['cpu']}; "
             f"other processes took {result['load']['foreign_cores']:.2f} cores meanwhile."
         )
